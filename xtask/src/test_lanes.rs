@@ -1,0 +1,145 @@
+//! The lanes of `cargo xtask test`, and the sum of what the tests said.
+
+use std::time::Duration;
+
+use crate::cli::{Lane, TestArgs};
+use crate::error::Error;
+use crate::metadata::Workspace;
+use crate::process::Task;
+use crate::steps::Steps;
+use crate::{commands, deny, sanitize, tidy};
+
+/// What building and running every test may take.
+const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// What building the peers and running beside them may take.
+const PEERS_LIMIT: Duration = Duration::from_secs(90 * 60);
+
+/// The lanes that the default one leaves out, and why.
+const LEFT_OUT: [(&str, &str); 3] = [
+    ("peers", "it builds the storage engines that Keepstone is measured beside"),
+    ("lance", "Lance brings several hundred dependencies; nothing compares with it yet"),
+    ("sanitize", "it needs a nightly toolchain, and `unsafe` code to look at"),
+];
+
+/// Runs the chosen lane.
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<(), Error> {
+    match args.lane {
+        Lane::Default => default_lane(workspace, args.keep_going),
+        Lane::Peers => commands::timed("peers", || peers(workspace)),
+        Lane::Lance => Err(nothing_yet("lance", "no package of the workspace compares with Lance")),
+        Lane::Sanitize => commands::timed("sanitize", || sanitize::run(workspace)),
+    }
+}
+
+fn default_lane(workspace: &Workspace, keep_going: bool) -> Result<(), Error> {
+    let mut steps = Steps::new(keep_going);
+    let mut tally = None;
+    let nothing = |()| Vec::new();
+    steps.run("fmt", || commands::format_check().map(nothing));
+    steps.run("tidy", || tidy::run(workspace).map(nothing));
+    steps.run("lint", || commands::clippy(workspace).map(nothing));
+    steps.run("targets", || commands::other_targets(workspace));
+    steps.run("deny", || deny::check(workspace));
+    steps.run("docs", || commands::docs(workspace).map(nothing));
+    steps.run("tests", || tests(workspace, &mut tally).map(nothing));
+    steps.run("demo", || commands::demo_check().map(nothing));
+    let result = steps.finish();
+    for (lane, why) in LEFT_OUT {
+        println!("left out: lane {lane} ({why}); run `cargo xtask test --lane {lane}`");
+    }
+    match tally {
+        Some(Tally { passed, failed }) => println!("\n{passed} passed, {failed} failed"),
+        None => println!("\nthe tests were not run"),
+    }
+    result
+}
+
+/// Every test and doctest; what they said is left in `tally`, also when they failed.
+fn tests(workspace: &Workspace, tally: &mut Option<Tally>) -> Result<(), Error> {
+    let finished =
+        commands::checked_cargo(workspace, "test").args(["--no-fail-fast"]).limit(TEST_LIMIT).tee()?;
+    let mut sum = Tally::of(&finished.lines);
+    if finished.result.is_err() && sum.failed == 0 {
+        // A test binary that does not build, crashes or hangs reports no test as failed, and is not a success.
+        sum.failed = 1;
+    }
+    *tally = Some(sum);
+    finished.result
+}
+
+/// The benchmarks with the other engines built in.
+fn peers(workspace: &Workspace) -> Result<(), Error> {
+    let Some(benches) = workspace.package("keepstone-benches") else {
+        return Err(nothing_yet("peers", "the workspace has no package `keepstone-benches`"));
+    };
+    if !benches.features.contains_key("peers") {
+        return Err(nothing_yet("peers", "`keepstone-benches` has no feature `peers`"));
+    }
+    Task::cargo(["run", "--release", "--package", "keepstone-benches", "--features", "peers"])
+        .limit(PEERS_LIMIT)
+        .run()
+}
+
+fn nothing_yet(lane: &str, why: &str) -> Error {
+    Error::Refused(format!("nothing in lane {lane} yet: {why}"))
+}
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// The sum over the closing line of each test binary.
+    fn of(lines: &[String]) -> Self {
+        let mut sum = Self::default();
+        for line in lines {
+            let Some(counts) = line.trim().strip_prefix("test result: ") else { continue };
+            sum.passed += count_before(counts, " passed");
+            sum.failed += count_before(counts, " failed");
+        }
+        sum
+    }
+}
+
+/// The number in front of a word: 3 in `ok. 3 passed; 0 failed`.
+fn count_before(counts: &str, word: &str) -> u64 {
+    let number = counts.split_once(word).and_then(|(before, _)| before.split_whitespace().next_back());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_lines_are_summed() {
+        let output = "running 2 tests\n\
+            test a ... ok\n\
+            test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s\n\
+            test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s\n\
+            \x20  Doc-tests keepstone\n\
+            test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s";
+        let lines: Vec<String> = output.lines().map(str::to_owned).collect();
+        assert_eq!(Tally::of(&lines), Tally { passed: 18, failed: 2 });
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        let lines = ["3 passed".to_owned(), "test result: none".to_owned()];
+        assert_eq!(Tally::of(&lines), Tally::default());
+    }
+
+    #[test]
+    fn a_lane_without_content_says_so() {
+        let workspace = Workspace::default();
+        for lane in [Lane::Peers, Lane::Lance] {
+            assert!(run(&workspace, &TestArgs { lane, keep_going: false }).is_err(), "{lane:?}");
+        }
+        let message = peers(&workspace).unwrap_err().to_string();
+        assert!(message.starts_with("nothing in lane peers yet"), "{message}");
+    }
+}
