@@ -35,6 +35,24 @@ impl LockRank {
 pub const TEST_OUTER: LockRank = LockRank::new(1, "test: outer");
 /// A second lock that only tests and examples take, inside the first.
 pub const TEST_INNER: LockRank = LockRank::new(2, "test: inner");
+/// Makes the ids of new nodes.
+pub const KEEPSTONE_IDS: LockRank = LockRank::new(100, "keepstone: ids of new nodes");
+/// Who listens to a store's events.
+pub const KEEPSTONE_LISTENERS: LockRank = LockRank::new(110, "keepstone: listeners");
+/// The events that one listener has not taken yet.
+pub const KEEPSTONE_EVENTS: LockRank = LockRank::new(120, "keepstone: events of a listener");
+/// Who holds the exclusive turn, and who waits for calls in progress to end.
+pub const MVCC_GATE: LockRank = LockRank::new(300, "mvcc: gate");
+/// The lock file of an open store, until it is closed.
+pub const MVCC_STORE_LOCK: LockRank = LockRank::new(305, "mvcc: store lock");
+/// Reserving table ids.
+pub const MVCC_CATALOG: LockRank = LockRank::new(310, "mvcc: catalog");
+/// What a transaction has read.
+pub const MVCC_READ_SET: LockRank = LockRank::new(320, "mvcc: read set");
+/// How far a scan of a transaction has come.
+pub const MVCC_SCAN_TRACE: LockRank = LockRank::new(330, "mvcc: scan trace");
+/// One stripe of the commit latencies.
+pub const MVCC_LATENCY: LockRank = LockRank::new(340, "mvcc: commit latencies");
 /// Wakes the log's keeper and holds what it is asked for.
 pub const LOG_KEEPER: LockRank = LockRank::new(500, "wal: keeper's requests");
 /// Pins on log segments.

@@ -1,0 +1,400 @@
+//! The command tree: what can be typed, with the help that `--help` prints.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The collection that is meant where none is named.
+pub(crate) const COLLECTION_DEFAULT: &str = "default";
+
+const AFTER_HELP: &str = "\
+AT is a version (17, or 2:17 on timeline 2), a name given with `tag`, or an RFC 3339 time (2026-03-01T12:00:00Z).
+Exit codes: 0 ok, 1 error, 2 usage, 3 damage found, 4 not found, 5 locked by another process.
+Settings of the store come from the environment as KEEPSTONE_* (KEEPSTONE_DURABILITY=full); KEEPSTONE_STORE is -s.";
+
+/// Keepstone: a store for what programs know, with every version of it.
+#[derive(Debug, Parser)]
+#[command(name = "keepstone", version, about, propagate_version = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// The folder of the store
+    #[arg(short = 's', long = "store", env = "KEEPSTONE_STORE", global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+
+    /// The collection [default: default; `export` and `diff`: all]
+    #[arg(short = 'C', long = "collection", global = true, value_name = "COLLECTION")]
+    pub(crate) collection: Option<String>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the main job on real input, in a temporary store that is removed at the end
+    Demo(DemoArgs),
+    #[command(flatten)]
+    OnStore(StoreCommand),
+}
+
+/// What can be asked of a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Create a store
+    Init(InitArgs),
+    /// Read nodes and links from JSON lines, in durable commits; creates the store if there is none
+    Import(ImportArgs),
+    /// Write everything as JSON lines: equal content, equal bytes
+    Export(ReadAt),
+    /// Print a node as a JSON line
+    Get(KeyAt),
+    /// Write the body of a node; creates the store if there is none
+    Put(PutArgs),
+    /// Delete a node, and its links both ways
+    Delete(KeyOnly),
+    /// Show what a node was, newest first
+    History(HistoryArgs),
+    /// Link one node to another
+    Link(LinkArgs),
+    /// Remove a link
+    Unlink(UnlinkArgs),
+    /// Show the links of a node
+    Links(LinksArgs),
+    /// List the commits, newest first
+    Versions(VersionsArgs),
+    /// Show which nodes differ between two versions
+    Diff(DiffArgs),
+    /// Give a version a name
+    Tag(TagArgs),
+    /// Make a new version with the content of an old one
+    Rollback(RollbackArgs),
+    /// Read everything from disk and report what is damaged
+    Check(CheckArgs),
+    /// Show what the store holds and does
+    Stats(JsonOnly),
+    /// Reclaim space (needs the page file)
+    Gc,
+    /// Rewrite the store densely (needs the page file)
+    Compact,
+    /// Fold the log into the page file (needs the page file)
+    Checkpoint,
+}
+
+impl StoreCommand {
+    /// The command as it is typed.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Import(_) => "import",
+            Self::Export(_) => "export",
+            Self::Get(_) => "get",
+            Self::Put(_) => "put",
+            Self::Delete(_) => "delete",
+            Self::History(_) => "history",
+            Self::Link(_) => "link",
+            Self::Unlink(_) => "unlink",
+            Self::Links(_) => "links",
+            Self::Versions(_) => "versions",
+            Self::Diff(_) => "diff",
+            Self::Tag(_) => "tag",
+            Self::Rollback(_) => "rollback",
+            Self::Check(_) => "check",
+            Self::Stats(_) => "stats",
+            Self::Gc => "gc",
+            Self::Compact => "compact",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+
+    /// Whether `-C` has a meaning for it.
+    pub(crate) const fn takes_collection(&self) -> bool {
+        match self {
+            Self::Import(_)
+            | Self::Export(_)
+            | Self::Get(_)
+            | Self::Put(_)
+            | Self::Delete(_)
+            | Self::History(_)
+            | Self::Link(_)
+            | Self::Unlink(_)
+            | Self::Links(_)
+            | Self::Diff(_) => true,
+            Self::Init(_)
+            | Self::Versions(_)
+            | Self::Tag(_)
+            | Self::Rollback(_)
+            | Self::Check(_)
+            | Self::Stats(_)
+            | Self::Gc
+            | Self::Compact
+            | Self::Checkpoint => false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// End with one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Bytes of a page (needs the page file)
+    #[arg(long, value_name = "N")]
+    pub(crate) page_size: Option<u32>,
+    /// What is on stable storage when a commit returns
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<DurabilityName>,
+    /// How long old versions are kept, as 7d, forever or none (needs the page file)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) retention: Option<String>,
+}
+
+/// The durability levels by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityName {
+    /// The data and the file's metadata
+    Full,
+    /// The data
+    Normal,
+    /// A crash may take the last moments
+    Relaxed,
+    /// A crash may take anything since the store was opened
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file to read; - is standard input
+    #[arg(value_name = "FILE|-")]
+    pub(crate) file: PathBuf,
+    /// What the file holds
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    pub(crate) format: Format,
+    /// Lines in one commit
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) batch: u32,
+    /// Threads that commit; the lines of one key keep their order
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) writers: u16,
+    /// Print `ack VERSION LAST_KEY` after each durable commit
+    #[arg(long)]
+    pub(crate) ack: bool,
+}
+
+/// What an imported file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON object per line, as `export` writes them
+    Jsonl,
+    /// What `cargo metadata --format-version 1` prints
+    CargoMetadata,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadAt {
+    /// Read as of this version, name or time
+    #[arg(long, value_name = "AT")]
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyAt {
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) read: ReadAt,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyOnly {
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    pub(crate) key: String,
+    /// The body, any JSON; - reads it from standard input; without it the node is made and its body left alone
+    #[arg(value_name = "JSON|-", allow_hyphen_values = true)]
+    pub(crate) json: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    pub(crate) key: String,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    /// The node the link starts from
+    pub(crate) key: String,
+    /// What the link says, such as depends-on
+    pub(crate) verb: String,
+    /// The node it leads to; need not be written yet
+    #[arg(value_name = "KEY")]
+    pub(crate) to: String,
+    #[arg(long, value_name = "W", default_value_t = 1.0, allow_negative_numbers = true, value_parser = finite)]
+    pub(crate) weight: f64,
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        Ok(_) => Err("expected a finite number".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnlinkArgs {
+    pub(crate) key: String,
+    pub(crate) verb: String,
+    #[arg(value_name = "KEY")]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinksArgs {
+    pub(crate) key: String,
+    /// Only links that lead to the node
+    #[arg(long = "in", conflicts_with = "outgoing")]
+    pub(crate) incoming: bool,
+    /// Only links that start from the node
+    #[arg(long = "out")]
+    pub(crate) outgoing: bool,
+    /// Only links with this verb
+    #[arg(long, value_name = "V")]
+    pub(crate) verb: Option<String>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) read: ReadAt,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionsArgs {
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    #[arg(value_name = "AT")]
+    pub(crate) from: String,
+    #[arg(value_name = "AT")]
+    pub(crate) to: String,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    pub(crate) name: String,
+    /// The version to name [default: the newest]
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// The version, name or time whose content shall hold again
+    pub(crate) at: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Repair what can be repaired; what cannot is moved whole to `quarantine/` and the store goes on without it
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonOnly {
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn every_line_of_the_contract_is_understood() {
+        let lines = [
+            "keepstone demo",
+            "keepstone demo --json",
+            "keepstone -s DIR init --page-size 4096 --durability full --retention 7d",
+            "keepstone -s DIR import FILE --format cargo-metadata -C c --batch 1 --writers 4 --ack",
+            "keepstone -s DIR import -",
+            "keepstone -s DIR export --at 17",
+            "keepstone -s DIR get k --at 2:17",
+            "keepstone -s DIR put k {}",
+            "keepstone -s DIR put k -1",
+            "keepstone -s DIR put k -",
+            "keepstone -s DIR put k",
+            "keepstone -s DIR delete k",
+            "keepstone -s DIR history k",
+            "keepstone -s DIR link a knows b --weight -0.5",
+            "keepstone -s DIR unlink a knows b",
+            "keepstone -s DIR links a --in --verb knows --at x",
+            "keepstone -s DIR -C people links a --out",
+            "keepstone -s DIR versions --limit 3",
+            "keepstone -s DIR diff 1 2",
+            "keepstone -s DIR tag name",
+            "keepstone -s DIR tag name 3",
+            "keepstone -s DIR rollback 3",
+            "keepstone -s DIR check --repair",
+            "keepstone -s DIR stats --json",
+            "keepstone -s DIR gc",
+            "keepstone -s DIR compact",
+            "keepstone -s DIR checkpoint",
+            "keepstone export -s DIR",
+        ];
+        for line in lines {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let lines = [
+            "keepstone",
+            "keepstone frobnicate",
+            "keepstone -s DIR import f --batch 0",
+            "keepstone -s DIR import f --writers 0",
+            "keepstone -s DIR link a b",
+            "keepstone -s DIR link a b c --weight inf",
+            "keepstone -s DIR links a --in --out",
+            "keepstone -s DIR init --durability most",
+            "keepstone -s DIR versions --limit -1",
+        ];
+        for line in lines {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

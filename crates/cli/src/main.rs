@@ -1,0 +1,97 @@
+//! The `keepstone` command. See README.md for what it does and `args` for what can be typed.
+
+mod args;
+mod at;
+mod crate_graph;
+mod demo;
+mod exit;
+mod export;
+mod import;
+mod json;
+mod link;
+mod maintenance;
+mod node;
+mod output;
+mod session;
+mod versions;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command, StoreCommand};
+use exit::{Code, Outcome};
+use session::Session;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match &cli.command {
+        // The demo makes a store of its own.
+        Command::Demo(args) => demo::run(args),
+        Command::OnStore(command) => match session_of(&cli, command) {
+            Ok(session) => run(command, &session),
+            Err(error) => return usage(&error),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_quiet() => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::remark(format_args!("keepstone: {}", output::printable(&failure.to_string())));
+            failure.code().into()
+        }
+    }
+}
+
+/// Help and version are no errors and go to standard output; the rest is.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may be listening, as in `keepstone --help | head -1`.
+    error.print().unwrap_or_default();
+    if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+/// Where the command works.
+fn session_of(cli: &Cli, command: &StoreCommand) -> Result<Session, clap::Error> {
+    let name = command.name();
+    if cli.collection.is_some() && !command.takes_collection() {
+        let message = format!("-C has no meaning for `keepstone {name}`, which is about the whole store\n");
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+    }
+    match &cli.store {
+        Some(dir) => Ok(Session { dir: dir.clone(), collection: cli.collection.clone() }),
+        None => {
+            let message = format!(
+                "which store? Give its folder, as in `keepstone -s DIR {name}`, or set KEEPSTONE_STORE\n"
+            );
+            Err(Cli::command().error(ErrorKind::MissingRequiredArgument, message))
+        }
+    }
+}
+
+fn run(command: &StoreCommand, session: &Session) -> Outcome {
+    match command {
+        StoreCommand::Init(args) => maintenance::init(session, args),
+        StoreCommand::Import(args) => import::run::run(session, args),
+        StoreCommand::Export(args) => export::run(session, args),
+        StoreCommand::Get(args) => node::get(session, args),
+        StoreCommand::Put(args) => node::put(session, args),
+        StoreCommand::Delete(args) => node::delete(session, args),
+        StoreCommand::History(args) => node::history(session, args),
+        StoreCommand::Link(args) => link::link(session, args),
+        StoreCommand::Unlink(args) => link::unlink(session, args),
+        StoreCommand::Links(args) => link::links(session, args),
+        StoreCommand::Versions(args) => versions::versions(session, args),
+        StoreCommand::Diff(args) => versions::diff(session, args),
+        StoreCommand::Tag(args) => versions::tag(session, args),
+        StoreCommand::Rollback(args) => versions::rollback(session, args),
+        StoreCommand::Check(args) => maintenance::check(session, args),
+        StoreCommand::Stats(args) => maintenance::stats(session, args),
+        StoreCommand::Gc | StoreCommand::Compact | StoreCommand::Checkpoint => {
+            Err(maintenance::needs_page_file(command.name()))
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The built command, run as a person or a script runs it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod demo;
+mod environment;
+mod export;
+mod import;
+mod links;
+mod maintenance;
+mod nodes;
+mod processes;
+mod readme;
+mod support;
+mod versions;

@@ -1,0 +1,204 @@
+//! Kill -9 in the middle of `import --batch 1 --ack`: every acknowledged line is there afterwards, to the byte, nothing
+//! is there that was not sent, and `check` finds nothing.
+//!
+//! `KEEPSTONE_KILL_ROUNDS` says how many kills (12 unless said otherwise), `KEEPSTONE_KILL_SEED` repeats the choice of
+//! their moments. A kill comes after so many acknowledgements, while lines are still being fed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Stores are used for so many kills, each time recovered and continued, before a fresh one is begun.
+const KILLS_PER_STORE: u64 = 5;
+
+const ROUNDS_DEFAULT: u64 = 12;
+
+/// One way to import.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    body_bytes: usize,
+    writers: u64,
+    /// A kill comes after at most so many acknowledgements.
+    acks_max: u64,
+}
+
+const WAYS: [Way; 4] = [
+    Way { body_bytes: 40, writers: 1, acks_max: 300 },
+    Way { body_bytes: 40, writers: 4, acks_max: 600 },
+    Way { body_bytes: 64 << 10, writers: 1, acks_max: 60 },
+    Way { body_bytes: 64 << 10, writers: 4, acks_max: 120 },
+];
+
+/// A small generator of numbers (SplitMix64).
+#[derive(Clone, Copy)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn up_to(&mut self, max: u64) -> u64 {
+        1 + self.next() % max
+    }
+}
+
+/// What a store has been through.
+#[derive(Default)]
+struct Account {
+    acked: BTreeSet<String>,
+    /// What is there beyond what was acknowledged: it reached the disk, and the kill came before its line was read.
+    unread: usize,
+}
+
+fn keepstone(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keepstone"));
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEEPSTONE_")) {
+        command.env_remove(name);
+    }
+    command.arg("-s").arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The line of a key, exactly as `export` writes it.
+fn line(key: &str, way: Way) -> String {
+    let mut random = Random(key.bytes().fold(7, |hash, byte| hash * 31 % (1 << 40) + u64::from(byte)));
+    let mut text = String::with_capacity(way.body_bytes + 16);
+    while text.len() < way.body_bytes {
+        text.push_str(&format!("{:016x}", random.next()));
+    }
+    format!(
+        "{{\"body\":{{\"key\":\"{key}\",\"text\":\"{text}\"}},\"collection\":\"default\",\"key\":\"{key}\"}}"
+    )
+}
+
+/// Imports until so many lines are acknowledged, then kills; returns the keys acknowledged.
+fn import_and_kill(dir: &Path, way: Way, round: u64, acks: u64) -> Vec<String> {
+    let writers = way.writers.to_string();
+    let mut child = keepstone(dir)
+        .args(["import", "-", "--batch", "1", "--ack", "--writers", &writers])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut stdin = BufWriter::new(child.stdin.take().unwrap());
+    let feeder = thread::spawn(move || {
+        // Ends when nobody reads any more: the pipe breaks.
+        let mut number = 0_u64;
+        while writeln!(stdin, "{}", line(&format!("r{round}-{number}"), way)).is_ok() {
+            number += 1;
+        }
+        // What is left in the buffer has nowhere to go.
+        drop(stdin.into_parts());
+    });
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut keys = Vec::new();
+    let mut ack = String::new();
+    while stdout.read_line(&mut ack).unwrap() > 0 {
+        // A line that the kill cut off acknowledges nothing.
+        let Some(whole) = ack.strip_suffix('\n') else { break };
+        let parts: Vec<&str> = whole.split(' ').collect();
+        assert!(parts.len() == 3 && parts[0] == "ack", "{ack:?}");
+        keys.push(parts[2].to_owned());
+        ack.clear();
+        if u64::try_from(keys.len()).unwrap() == acks {
+            child.kill().unwrap();
+        }
+    }
+    let status = child.wait().unwrap();
+    feeder.join().unwrap();
+    assert!(u64::try_from(keys.len()).unwrap() >= acks, "{status}: {} acknowledgements", keys.len());
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    keys
+}
+
+/// Runs a command that must succeed.
+fn ok(dir: &Path, args: &[&str]) -> String {
+    let output = keepstone(dir).args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {}: {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Reopens the store and holds what is there against what was acknowledged.
+fn verify(dir: &Path, way: Way, account: &mut Account, sample: &[String]) {
+    let exported = ok(dir, &["export"]);
+    let mut there = BTreeMap::new();
+    for found in exported.lines() {
+        let (_, key) = found.rsplit_once("\"key\":\"").unwrap();
+        let key = key.strip_suffix("\"}").unwrap();
+        // Neither torn, nor mixed, nor invented.
+        assert!(found == line(key, way), "the content of {key} differs");
+        there.insert(key.to_owned(), ());
+    }
+    let lost: Vec<_> = account.acked.iter().filter(|key| !there.contains_key(*key)).collect();
+    assert!(lost.is_empty(), "{} acknowledged lines are lost: {lost:?}", lost.len());
+    account.unread = there.len() - account.acked.len();
+    for key in sample {
+        assert!(ok(dir, &["get", key]) == format!("{}\n", line(key, way)), "get {key}");
+    }
+    ok(dir, &["check"]);
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}: expected a number")))
+}
+
+#[test]
+fn every_acknowledged_line_survives_kill_9() {
+    let rounds = number_of("KEEPSTONE_KILL_ROUNDS").unwrap_or(ROUNDS_DEFAULT);
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seed = number_of("KEEPSTONE_KILL_SEED").unwrap_or_else(clock);
+    println!("kill -9: {rounds} rounds, KEEPSTONE_KILL_SEED={seed}");
+    let began = Instant::now();
+    let mut random = Random(seed);
+    let (mut acked_in_all, mut unread_in_all) = (0, 0);
+    for (place, way) in (0_u64..).zip(WAYS) {
+        // The rounds are split over the ways, the first ones taking what is left over.
+        let ways = u64::try_from(WAYS.len()).unwrap();
+        let rounds = rounds / ways + u64::from(place < rounds % ways);
+        let (mut acked, mut unread) = (0, 0);
+        let mut folder = tempfile::tempdir().unwrap();
+        let mut account = Account::default();
+        for round in 0..rounds {
+            if round % KILLS_PER_STORE == 0 {
+                (acked, unread) = (acked + account.acked.len(), unread + account.unread);
+                folder = tempfile::tempdir().unwrap();
+                account = Account::default();
+            }
+            let dir = folder.path().join("store");
+            let keys = import_and_kill(&dir, way, round, random.up_to(way.acks_max));
+            let sample = [keys[0].clone(), keys[keys.len() - 1].clone()];
+            account.acked.extend(keys);
+            verify(&dir, way, &mut account, &sample);
+        }
+        (acked, unread) = (acked + account.acked.len(), unread + account.unread);
+        println!(
+            "  bodies of {} bytes, {} writers: {rounds} kills, {acked} lines acknowledged and there, {unread} more there",
+            way.body_bytes, way.writers
+        );
+        (acked_in_all, unread_in_all) = (acked_in_all + acked, unread_in_all + unread);
+    }
+    println!(
+        "kill -9: {rounds} kills, {acked_in_all} lines acknowledged, 0 lost, {unread_in_all} more there, {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    assert!(u64::try_from(acked_in_all).unwrap() >= rounds);
+}

@@ -1,0 +1,92 @@
+//! Errors of the transaction layer as errors of this crate.
+
+use std::path::Path;
+
+use keepstone_mvcc_temporal as mvcc;
+
+use crate::error::{CloseError, CommitError, ErrorKind, OpenError, ReadError};
+use crate::layout;
+
+const fn kind(kind: mvcc::ErrorKind) -> ErrorKind {
+    ErrorKind(kind.as_str())
+}
+
+pub(crate) fn open_error(dir: &Path, error: mvcc::OpenError) -> OpenError {
+    let dir = dir.to_path_buf();
+    match error {
+        mvcc::OpenError::NotFound { .. } => OpenError::NotFound { dir },
+        mvcc::OpenError::AlreadyExists { .. } => OpenError::AlreadyExists { dir },
+        mvcc::OpenError::NotAStore { .. } => OpenError::NotAStore { dir, source: Box::new(error) },
+        mvcc::OpenError::NewerFormat { .. } => OpenError::NewerFormat { dir, source: Box::new(error) },
+        mvcc::OpenError::Locked { holder, .. } => OpenError::Locked { dir, holder },
+        mvcc::OpenError::NetworkVolume { protocol, .. } => OpenError::NetworkVolume { dir, protocol },
+        mvcc::OpenError::NotYet { what, needs } => OpenError::NotYet { what, needs },
+        other => OpenError::Engine { dir, kind: kind(other.kind()), source: Box::new(other) },
+    }
+}
+
+pub(crate) fn read_error(error: mvcc::ReadError) -> ReadError {
+    match error {
+        mvcc::ReadError::Closed => ReadError::Closed,
+        mvcc::ReadError::ReaderAborted => ReadError::ReaderAborted,
+        mvcc::ReadError::UnknownVersion { asked, nearest } => ReadError::UnknownVersion { asked, nearest },
+        mvcc::ReadError::VersionInFuture { asked, newest } => ReadError::VersionInFuture { asked, newest },
+        mvcc::ReadError::WrongStore { expected, found } => ReadError::WrongStore { expected, found },
+        mvcc::ReadError::Forked { opened_by, here } => ReadError::Forked { opened_by, here },
+        other => ReadError::Engine(Box::new(other)),
+    }
+}
+
+pub(crate) fn commit_error(error: mvcc::CommitError) -> CommitError {
+    use mvcc::CommitError as E;
+    match error {
+        E::Conflict { txn, table, key, version } => {
+            CommitError::Conflict { txn, key: readable(&table, &key), table: table.to_string(), version }
+        }
+        E::ConflictWindowExceeded { txn, began, oldest } => {
+            CommitError::ConflictWindowExceeded { txn, began, oldest }
+        }
+        E::Full { waited } => CommitError::Full { waited },
+        E::OutOfSpace { source } => CommitError::OutOfSpace { source },
+        E::CommitOutcomeUnknown { source } => CommitError::OutcomeUnknown { source },
+        E::Poisoned { source } => CommitError::Poisoned { source },
+        E::ReadOnly => CommitError::ReadOnly,
+        E::Closed => CommitError::Closed,
+        E::Forked { opened_by, here } => CommitError::Forked { opened_by, here },
+        error @ (E::ValueTooLarge { .. } | E::TransactionTooLarge { .. } | E::KeyTooLong { .. }) => {
+            CommitError::TooLarge { source: Box::new(error) }
+        }
+        error @ (E::VersionName { .. } | E::NameTaken { .. }) => {
+            CommitError::Name { source: Box::new(error) }
+        }
+        E::UnknownName { name } => CommitError::UnknownName { name },
+        E::Read(error) => CommitError::Read(read_error(error)),
+        other => CommitError::Engine { kind: kind(other.kind()), source: Box::new(other) },
+    }
+}
+
+pub(crate) fn close_error(error: mvcc::CloseError) -> CloseError {
+    match error {
+        mvcc::CloseError::AlreadyClosed => CloseError::AlreadyClosed,
+        other => CloseError::Engine { kind: kind(other.kind()), source: Box::new(other) },
+    }
+}
+
+/// The key of a row as a person can read it.
+fn readable(table: &str, row: &[u8]) -> String {
+    let parsed = match table {
+        layout::KEYS => layout::parse_key_row(row).map(|(_, key)| format!("{key:?}")),
+        layout::NODES | layout::FINGERPRINTS | layout::EMBEDDINGS => {
+            layout::parse_id(row).map(|id| format!("node {id}"))
+        }
+        layout::LINKS_OUT => {
+            layout::parse_link_row(row).map(|(from, verb, to)| format!("link {from} {verb:?} {to}"))
+        }
+        layout::LINKS_IN => {
+            layout::parse_link_row(row).map(|(to, verb, from)| format!("link {from} {verb:?} {to}"))
+        }
+        layout::ADDRESSES => layout::parse_address_row(row).map(|address| format!("address {address}")),
+        _ => None,
+    };
+    parsed.unwrap_or_else(|| row.escape_ascii().to_string())
+}

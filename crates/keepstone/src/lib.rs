@@ -1,0 +1,96 @@
+//! Keepstone: an embedded store of nodes, links, fingerprints and embeddings, in which every commit is durable and is a
+//! version that can be read again later.
+//!
+//! **Concept.** A [`Store`] holds [`Collection`]s of [`Node`]s: a body of any serde type under a key, with a 128-bit id, a
+//! label, strength and confidence, a binary [`Fingerprint`] and an embedding. Nodes are joined by [`Link`]s with a verb
+//! and a weight, readable from both ends. [`Store::write`] changes any number of them in one transaction; [`Read`] reads
+//! them through the store (now), a [`Snapshot`] (then) or a [`Txn`] (with its own writes).
+//!
+//! **Guarantees.** When a commit returns it is on stable storage (at `Durability::Normal`, the default) and visible.
+//! Transactions are serializable unless told otherwise. Both ends of a link change in one commit, and deleting a node
+//! ends its links. A reader sees one version, whole: never half a commit, half a node or half a fingerprint.
+//!
+//! **Limits.** In this release the log is the store: it is replayed at open and held in memory, so a store is bounded by
+//! memory and never shrinks. [`limits`] has the sizes that are refused. One process writes at a time.
+//!
+//! ```
+//! use keepstone::{Direction, NodePatch, Store};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let store = Store::open(dir.path())?;
+//! let stones = store.collection::<String>("stones")?;
+//!
+//! let made = store.write(|txn| {
+//!     stones.put_node(txn, "granite", &NodePatch::body("grey".to_string()).label("Granite").embedding([0.9, 0.1]))?;
+//!     stones.link(txn, "granite", "contains", "quartz", 0.3)
+//! })?;
+//!
+//! let link = stones.links(&store, "granite", Direction::Out).next().unwrap()?;
+//! assert_eq!((&*link.verb, &*link.key, link.written), ("contains", "quartz", false));
+//! assert_eq!(store.diff(Default::default(), made.version.unwrap())?.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod address;
+mod body;
+mod catalog;
+mod change;
+mod change_error;
+mod check;
+mod collection;
+mod engine;
+mod error;
+mod error_map;
+mod events;
+#[cfg(test)]
+mod format_test;
+mod histogram;
+mod history;
+mod ids;
+mod iter;
+mod layout;
+pub mod limits;
+mod link;
+mod linking;
+mod node;
+mod options;
+mod read;
+mod record;
+mod recovery;
+mod settings;
+mod snapshot;
+mod stats;
+mod store;
+mod sync;
+mod txn;
+mod versions;
+
+pub use address::{AddressContent, SurfaceOperation};
+pub use change_error::{ChangeError, WriteError};
+pub use check::{CheckReport, Finding};
+pub use collection::{Collection, CollectionInfo, CollectionOptions};
+pub use error::{CloseError, CommitError, ErrorKind, OpenError, ReadError, Source};
+pub use events::{Event, Events};
+pub use histogram::Latency;
+pub use history::{History, HistoryEntry};
+pub use iter::{Keys, Links, Nodes};
+pub use keepstone_types::{
+    Address, AddressRegion, Clock, Fingerprint, FingerprintError, ManualClock, NodeId, ParseAddressError,
+    ParseIdError, ParseVersionError, StoreId, SystemClock, Timeline, Timestamp, Version,
+};
+pub use keepstone_vfs::{MemoryVfs, OsVfs, Vfs};
+pub use link::{Direction, Link};
+pub use node::{Node, NodePatch};
+pub use options::{Access, Durability, Existence, Recovery, StoreOptions};
+pub use read::Read;
+pub use recovery::RecoveryReport;
+pub use settings::{Range, SettingError, SettingInfo, SettingWarning};
+pub use snapshot::{At, Snapshot};
+pub use stats::{Operation, Stats};
+pub use store::Store;
+pub use txn::{Committed, Isolation, PendingCommit, Receipt, Txn, TxnOptions};
+pub use versions::{ChangeKind, NodeChange, Tag, VersionInfo};

@@ -1,0 +1,316 @@
+//! How a store is opened: a builder whose defaults are safe, validated before anything is touched, and settable by
+//! environment.
+
+use std::path::Path;
+use std::time::Duration;
+
+use keepstone_types::Clock;
+use keepstone_vfs::Vfs;
+
+use crate::error::OpenError;
+use crate::settings::{self, SETTINGS, SettingError, SettingInfo, SettingWarning};
+use crate::store::Store;
+use crate::sync::Arc;
+
+/// What `open` does when there is, or is not, a store in the folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Existence {
+    /// Opens the store, or makes one in an empty or missing folder.
+    #[default]
+    CreateIfMissing,
+    /// Makes a store; an error when there is one.
+    Create,
+    /// Opens the store; an error when there is none.
+    MustExist,
+}
+
+/// Whether a store is opened for writing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// For reading and writing; an error when another holds the store for writing.
+    #[default]
+    Write,
+    /// For reading only; nothing is written, not even repairs.
+    ReadOnly,
+    /// For writing when nobody else does, else for reading.
+    WriteIfFree,
+}
+
+/// What is on stable storage when a commit returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The commit and all metadata of its files.
+    Full,
+    /// The commit.
+    #[default]
+    Normal,
+    /// A crash may remove the newest commits, at most so many of them or so much time, although readers may have seen
+    /// them.
+    Relaxed {
+        /// Commits that may be lost.
+        max_commits: u32,
+        /// The time after which a commit is on stable storage.
+        max_delay: Duration,
+    },
+    /// A crash may remove any number of the newest commits, although readers may have seen them.
+    None,
+}
+
+impl Durability {
+    /// Relaxed with at most 1,000 commits or 100 milliseconds at stake.
+    pub const RELAXED: Self = Self::Relaxed { max_commits: 1_000, max_delay: Duration::from_millis(100) };
+}
+
+/// What opening does with damage that cannot be healed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// An error; nothing is cut.
+    #[default]
+    Strict,
+    /// What is before the damage is kept, and the rest put aside.
+    Prefix,
+    /// Opens read-only at the last checkpoint. An error until there are checkpoints.
+    ReadOnlyAtCheckpoint,
+}
+
+/// How a store is opened.
+///
+/// Every setting can also be given by an environment variable, see [`StoreOptions::from_env`] and
+/// [`StoreOptions::settings`].
+///
+/// ```
+/// use keepstone::{Durability, StoreOptions};
+///
+/// let dir = tempfile::tempdir()?;
+/// let store = StoreOptions::default().durability(Durability::Full).embedding_dimension(384).open(dir.path())?;
+/// assert!(store.warnings().is_empty());
+///
+/// let error = StoreOptions::default().embedding_dimension(4_097).open(dir.path()).unwrap_err();
+/// assert!(error.to_string().contains("embedding_dimension"), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `open` is called"]
+pub struct StoreOptions {
+    pub(crate) existence: Existence,
+    pub(crate) access: Access,
+    /// `None` takes what the store was made with.
+    pub(crate) durability: Option<Durability>,
+    pub(crate) recovery: Recovery,
+    pub(crate) force_network: bool,
+    pub(crate) histograms: bool,
+    pub(crate) interval_ms: u64,
+    pub(crate) memory_entries_max: u64,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) window_bytes_max: u64,
+    pub(crate) embedding_dimension: Option<u64>,
+    pub(crate) fingerprint_bits: Option<u64>,
+    pub(crate) shards: Option<u64>,
+    pub(crate) events_max: u64,
+    /// Below the first an alert ends, above the second it begins.
+    pub(crate) alert_commit_ms: (u64, u64),
+    pub(crate) unknown_variables: Vec<SettingWarning>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            existence: Existence::default(),
+            access: Access::default(),
+            durability: None,
+            recovery: Recovery::default(),
+            force_network: false,
+            histograms: true,
+            interval_ms: 1_000,
+            memory_entries_max: 100_000,
+            memory_bytes_max: 64 << 20,
+            window_bytes_max: 16 << 20,
+            embedding_dimension: None,
+            fingerprint_bits: None,
+            shards: None,
+            events_max: 1_024,
+            alert_commit_ms: (500, 1_000),
+            unknown_variables: Vec::new(),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl StoreOptions {
+    /// The safe defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The defaults, changed by the `KEEPSTONE_…` variables of the environment.
+    ///
+    /// # Errors
+    /// The first variable that is out of range, by name.
+    pub fn from_env() -> Result<Self, SettingError> {
+        let variables = std::env::vars_os();
+        Self::from_variables(
+            variables.map(|(name, value)| {
+                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+            }),
+        )
+    }
+
+    /// As [`from_env`](StoreOptions::from_env), from variables given here. Names that do not begin with `KEEPSTONE_`
+    /// are passed over; an unknown one that does is warned of, since it may be a slip of the pen.
+    ///
+    /// # Errors
+    /// The first variable that is out of range, by name.
+    ///
+    /// ```
+    /// use keepstone::StoreOptions;
+    ///
+    /// let variables = [("KEEPSTONE_INTERVAL_MS".to_string(), "0".to_string())];
+    /// let error = StoreOptions::from_variables(variables).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "the setting interval_ms (KEEPSTONE_INTERVAL_MS) is 0; allowed is 1 to 10000"
+    /// );
+    /// ```
+    pub fn from_variables(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingError> {
+        let mut options = Self::default();
+        for (name, value) in variables {
+            if !name.starts_with("KEEPSTONE_") {
+                continue;
+            }
+            match SETTINGS.iter().find(|setting| setting.info.variable == name) {
+                Some(setting) => setting.parse(&mut options, &value)?,
+                None => options.unknown_variables.push(SettingWarning {
+                    field: name,
+                    value,
+                    reason: "no setting of the store has this name; it is not used",
+                }),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Every setting with its environment variable and range.
+    pub fn settings() -> impl Iterator<Item = SettingInfo> {
+        SETTINGS.iter().map(|setting| setting.info)
+    }
+
+    /// Whether all settings are in range; `open` asks the same. Returns what is legal and questionable.
+    ///
+    /// # Errors
+    /// The first setting that is out of range.
+    pub fn validate(&self) -> Result<Vec<SettingWarning>, SettingError> {
+        settings::check_all(self)?;
+        Ok(settings::warnings(self))
+    }
+
+    /// What to do when there is, or is not, a store.
+    pub fn existence(self, existence: Existence) -> Self {
+        Self { existence, ..self }
+    }
+
+    /// Reading and writing, or reading only.
+    pub fn access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// What is on stable storage when a commit returns; by default what the store was made with, and `Normal` for a new
+    /// one. One commit may ask for more, see [`TxnOptions`](crate::TxnOptions).
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability: Some(durability), ..self }
+    }
+
+    /// What to do with damage that cannot be healed.
+    pub fn recovery(self, recovery: Recovery) -> Self {
+        Self { recovery, ..self }
+    }
+
+    /// Opens also on a network file system, where locks and syncs cannot be trusted.
+    pub fn force_network(self, force_network: bool) -> Self {
+        Self { force_network, ..self }
+    }
+
+    /// Whether the latency of every operation is measured for [`Store::stats`]; on by default.
+    pub fn histograms(self, histograms: bool) -> Self {
+        Self { histograms, ..self }
+    }
+
+    /// How often a [`Metrics`](crate::Event::Metrics) event is made at most: 1 ms to 10 s, 1 s by default.
+    pub fn interval(self, interval: Duration) -> Self {
+        Self { interval_ms: millis(interval), ..self }
+    }
+
+    /// Commits that may wait to be written: at least 1,000, by default 100,000. A full queue makes a commit wait and
+    /// then fail with [`CommitError::Full`](crate::CommitError::Full).
+    pub fn memory_entries_max(self, memory_entries_max: u64) -> Self {
+        Self { memory_entries_max, ..self }
+    }
+
+    /// Bytes of the commits that may wait to be written: 1 MiB to 16 GiB, by default 64 MiB.
+    pub fn memory_bytes_max(self, memory_bytes_max: u64) -> Self {
+        Self { memory_bytes_max, ..self }
+    }
+
+    /// Bytes of recent commits remembered for finding conflicts: 64 KiB to 4 GiB, by default 16 MiB.
+    pub fn window_bytes_max(self, window_bytes_max: u64) -> Self {
+        Self { window_bytes_max, ..self }
+    }
+
+    /// The dimension of embeddings in new collections that say none: 1 to 4,096. By default the first embedding of a
+    /// collection fixes it.
+    pub fn embedding_dimension(self, embedding_dimension: u64) -> Self {
+        Self { embedding_dimension: Some(embedding_dimension), ..self }
+    }
+
+    /// The bits of fingerprints in new collections that say none: a multiple of 64 up to 1,048,576. By default the
+    /// first fingerprint of a collection fixes it.
+    pub fn fingerprint_bits(self, fingerprint_bits: u64) -> Self {
+        Self { fingerprint_bits: Some(fingerprint_bits), ..self }
+    }
+
+    /// The number of shards, 4 to 16. It is checked and has no effect until sharding arrives; a warning says so.
+    pub fn shards(self, shards: u64) -> Self {
+        Self { shards: Some(shards), ..self }
+    }
+
+    /// Events that a subscription holds before it drops the newest: 16 to 1,048,576, by default 1,024.
+    pub fn events_max(self, events_max: u64) -> Self {
+        Self { events_max, ..self }
+    }
+
+    /// The commit latencies at which an [`Alert`](crate::Event::Alert) ends (`low`) and begins (`high`): whole
+    /// milliseconds from 1 to 60,000 with `low` below `high`, by default 500 and 1,000.
+    pub fn alert_commit(self, low: Duration, high: Duration) -> Self {
+        Self { alert_commit_ms: (millis(low), millis(high)), ..self }
+    }
+
+    /// Opens the store in a folder of the operating system.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is repaired by guess.
+    pub fn open(&self, dir: impl AsRef<Path>) -> Result<Store, OpenError> {
+        let clock = Arc::new(keepstone_types::SystemClock::default());
+        self.open_with(Arc::new(keepstone_vfs::OsVfs::new()), clock, dir)
+    }
+
+    /// Opens the store in a folder of any file system, with any clock: for tests and simulations.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_with(
+        &self,
+        vfs: Arc<dyn Vfs>,
+        clock: Arc<dyn Clock>,
+        dir: impl AsRef<Path>,
+    ) -> Result<Store, OpenError> {
+        Store::open_inner(vfs, clock, dir.as_ref(), self)
+    }
+}

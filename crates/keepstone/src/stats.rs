@@ -1,0 +1,286 @@
+//! What a store counts, as one snapshot that can be serialized.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::histogram::{Histogram, Latency};
+use crate::options::StoreOptions;
+use crate::store::Store;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Operation {
+    /// Reading a body or a part of a node.
+    Get,
+    /// Reading a whole node.
+    Node,
+    /// Making an iterator over nodes or keys.
+    Scan,
+    /// Making an iterator over links.
+    Links,
+    /// Putting a node.
+    Put,
+    /// Deleting a node.
+    Delete,
+    /// Making or ending a link.
+    Link,
+    /// Committing, from the call to its return; of `write`, its closure included.
+    Commit,
+    /// Reading the history of a node.
+    History,
+    /// Comparing two versions.
+    Diff,
+    /// Reading or changing an address.
+    Address,
+}
+
+impl Operation {
+    const ALL: [Self; 11] = [
+        Self::Get,
+        Self::Node,
+        Self::Scan,
+        Self::Links,
+        Self::Put,
+        Self::Delete,
+        Self::Link,
+        Self::Commit,
+        Self::History,
+        Self::Diff,
+        Self::Address,
+    ];
+
+    /// Its name, in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Node => "node",
+            Self::Scan => "scan",
+            Self::Links => "links",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Link => "link",
+            Self::Commit => "commit",
+            Self::History => "history",
+            Self::Diff => "diff",
+            Self::Address => "address",
+        }
+    }
+
+    /// Whether it only reads.
+    pub(crate) const fn is_query(self) -> bool {
+        !matches!(self, Self::Put | Self::Delete | Self::Link | Self::Commit)
+    }
+}
+
+/// What a store did since it was opened and what it holds, see [`Store::stats`](crate::Store::stats).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The newest version, printed as versions are.
+    pub version: String,
+    /// The newest version on stable storage.
+    pub durable_version: String,
+    /// Versions that the store has.
+    pub versions: u64,
+    /// Commits made through this store's handles since it was opened.
+    pub commits: u64,
+    /// Commits that failed, conflicts that `write` retried not counted.
+    pub commits_failed: u64,
+    /// Transactions begun.
+    pub transactions_begun: u64,
+    /// Transactions dropped or refused.
+    pub transactions_rolled_back: u64,
+    /// Commits refused because another was first; `write` ran them again.
+    pub conflicts: u64,
+    /// Commits refused because the transaction was older than the conflict window.
+    pub windows_exceeded: u64,
+    /// Closures run again by `write`.
+    pub retries: u64,
+    /// Commits refused because the queue was full.
+    pub refused_full: u64,
+    /// Snapshots open now.
+    pub snapshots_open: u64,
+    /// Transactions open now.
+    pub transactions_open: u64,
+    /// Row versions in memory.
+    pub memory_rows: u64,
+    /// Bytes in memory, estimated.
+    pub memory_bytes: u64,
+    /// Bytes of the conflict window.
+    pub window_bytes: u64,
+    /// What the log counts, by name.
+    pub log: BTreeMap<&'static str, u64>,
+    /// How long each operation took; operations that never ran are left out.
+    pub latencies: BTreeMap<&'static str, Latency>,
+}
+
+impl Store {
+    /// What the store did since it was opened and what it holds. Cheap enough to be asked every second; numbers that
+    /// change meanwhile may not fit each other exactly.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (meters, found) = (&self.inner.meters, self.inner.database.stats());
+        let (commits, commits_failed) = meters.commits();
+        let lent = meters.lent.load(Ordering::Relaxed);
+        let log = &found.log;
+        let nanos = u64::try_from(log.sync_time.as_nanos()).unwrap_or(u64::MAX);
+        Stats {
+            version: found.visible.to_string(),
+            durable_version: found.durable.to_string(),
+            versions: found.commits,
+            commits,
+            commits_failed,
+            transactions_begun: found.begun.saturating_sub(lent),
+            transactions_rolled_back: found.rolled_back.saturating_sub(lent),
+            conflicts: found.conflicts,
+            windows_exceeded: found.windows_exceeded,
+            retries: found.retries,
+            refused_full: found.refused_full,
+            snapshots_open: found.open_snapshots,
+            transactions_open: found.open_transactions,
+            memory_rows: found.memtable_rows,
+            memory_bytes: found.memtable_bytes,
+            window_bytes: found.window_bytes,
+            log: BTreeMap::from([
+                ("records", log.records),
+                ("groups", log.groups),
+                ("group_records_max", log.group_records_max),
+                ("payload_bytes", log.payload_bytes),
+                ("written_bytes", log.written_bytes),
+                ("syncs", log.syncs),
+                ("sync_time_ns", nanos),
+                ("segments", log.segments),
+                ("segment_bytes", log.segment_bytes),
+                ("side_files", log.side_files),
+                ("healed_sectors", log.healed),
+                ("out_of_space", log.out_of_space),
+                ("queued", log.queued),
+            ]),
+            latencies: meters.latencies(),
+        }
+    }
+}
+
+/// What a store counts while it runs.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    histograms: Option<BTreeMap<Operation, Histogram>>,
+    commits: AtomicU64,
+    commits_failed: AtomicU64,
+    /// Transactions that the layer below began for `write` and that were never used.
+    lent: AtomicU64,
+    interval: Duration,
+    /// When the next metrics are due, in microseconds of the monotonic clock.
+    next_metrics: AtomicU64,
+    alert_ms: (u64, u64),
+    alerting: AtomicBool,
+}
+
+impl Meters {
+    pub(crate) fn new(options: &StoreOptions) -> Self {
+        let all = || Operation::ALL.map(|operation| (operation, Histogram::new())).into();
+        Self {
+            histograms: options.histograms.then(all),
+            commits: AtomicU64::new(0),
+            commits_failed: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
+            interval: Duration::from_millis(options.interval_ms),
+            next_metrics: AtomicU64::new(0),
+            alert_ms: options.alert_commit_ms,
+            alerting: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.histograms.is_some()
+    }
+
+    pub(crate) fn record(&self, operation: Operation, took: Duration) {
+        if let Some(histogram) = self.histograms.as_ref().and_then(|all| all.get(&operation)) {
+            histogram.record(took);
+        }
+    }
+
+    pub(crate) fn committed(&self, took: Duration) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.record(Operation::Commit, took);
+    }
+
+    pub(crate) fn commit_failed(&self) {
+        self.commits_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lent(&self) {
+        self.lent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Commits made and failed.
+    pub(crate) fn commits(&self) -> (u64, u64) {
+        (self.commits.load(Ordering::Relaxed), self.commits_failed.load(Ordering::Relaxed))
+    }
+
+    /// Whether metrics are due at `now`; true for one caller per interval.
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let due = self.next_metrics.load(Ordering::Relaxed);
+        let next = micros(now.saturating_add(self.interval));
+        micros(now) >= due
+            && self.next_metrics.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether this commit begins (true) or ends (false) an alert, with the threshold it passed.
+    pub(crate) fn alert_crossed(&self, took: Duration) -> Option<(bool, u64)> {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let (low, high) = self.alert_ms;
+        let (begins, threshold) = match millis {
+            millis if millis > high => (true, high),
+            millis if millis < low => (false, low),
+            _ => return None,
+        };
+        // Only the commit that changes the state reports it; the usual one reads and does not write.
+        let changes = self.alerting.load(Ordering::Relaxed) != begins
+            && self.alerting.swap(begins, Ordering::Relaxed) != begins;
+        changes.then_some((begins, threshold))
+    }
+
+    pub(crate) fn latencies(&self) -> BTreeMap<&'static str, Latency> {
+        let all = self.histograms.iter().flatten();
+        let named = all.map(|(operation, histogram)| (operation.as_str(), histogram.latency()));
+        named.filter(|(_, latency)| latency.count != 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_due_once_per_interval() {
+        let meters = Meters::new(&StoreOptions::default());
+        let at = Duration::from_millis;
+        let found = [0, 1, 999, 1_000, 1_500, 2_100].map(|millis| meters.is_due(at(millis)));
+        assert_eq!(found, [true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn an_alert_begins_above_high_and_ends_below_low() {
+        let meters = Meters::new(&StoreOptions::default());
+        let found = [10, 1_000, 1_001, 5_000, 700, 500, 499, 1]
+            .map(|millis| meters.alert_crossed(Duration::from_millis(millis)));
+        let expected = [None, None, Some((true, 1_000)), None, None, None, Some((false, 500)), None];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nothing_is_recorded_when_histograms_are_off() {
+        let meters = Meters::new(&StoreOptions::default().histograms(false));
+        meters.committed(Duration::from_millis(1));
+        assert_eq!((meters.commits(), meters.latencies().len(), meters.is_on()), ((1, 0), 0, false));
+    }
+}

@@ -1,0 +1,216 @@
+//! From a finished transaction to a commit: encode, validate outside the lock, hand to the log, wait.
+
+use std::time::Duration;
+
+use keepstone_types::{Timestamp, Version};
+use keepstone_wal::{Durability, Record, RecordKind, Ticket};
+
+use crate::commit::CommitItem;
+use crate::commit_entry::CommitEntry;
+use crate::database::Inner;
+use crate::error::CommitError;
+use crate::log_error::{commit_error, refusal};
+use crate::read_set::ReadSet;
+use crate::record;
+use crate::sync::{Arc, Ordering};
+use crate::txn::{Isolation, Receipt};
+use crate::window::{Basis, Footprint, Refusal};
+use crate::write_set::WriteSet;
+
+/// Commits copied from the window at a time, to be validated outside the queue's lock.
+const CHUNK_COMMITS: usize = 64;
+/// Up to this many commits since the view …
+const CHEAP_COMMITS: u64 = 8;
+/// … and this many keys and ranges are left to the queue's lock altogether.
+const CHEAP_WORK: usize = 64;
+
+/// A transaction that wants to commit.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    pub(crate) txn: u64,
+    pub(crate) isolation: Isolation,
+    pub(crate) durability: Option<Durability>,
+    /// The version its last call saw: what a transaction without writes reports.
+    pub(crate) view: Version,
+    /// The version it is validated from.
+    pub(crate) began: Version,
+    pub(crate) reads: ReadSet,
+    pub(crate) writes: WriteSet,
+    pub(crate) everything: bool,
+}
+
+/// What goes to the log.
+struct Prepared {
+    record: Record,
+    item: CommitItem,
+    entry: Arc<CommitEntry>,
+}
+
+/// A commit that was handed to the log, or a transaction that wrote nothing.
+pub(crate) enum Submitted {
+    Nothing(Receipt),
+    Queued { txn: u64, began: Version, started: Duration, ticket: Ticket, entry: Arc<CommitEntry> },
+}
+
+fn receipt(entry: &CommitEntry) -> Receipt {
+    Receipt { version: entry.version(), time: entry.time(), rows: entry.row_count() }
+}
+
+/// The receipt of a transaction that wrote nothing.
+fn read_receipt(inner: &Inner, view: Version) -> Receipt {
+    let time = inner.shared.commits.at_or_below(view).map_or(Timestamp::EPOCH, |commit| commit.time());
+    Receipt { version: view, time, rows: 0 }
+}
+
+/// Commits and waits.
+pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitError> {
+    let (txn, began, durability) = (intent.txn, intent.began, intent.durability);
+    let view = intent.view;
+    let started = inner.shared.clock.monotonic();
+    let result = (|| {
+        let _call = inner.shared.enter()?;
+        let Some(prepared) = prepare(inner, intent)? else {
+            return Ok(read_receipt(inner, view));
+        };
+        let _turn = inner.shared.turns.pass();
+        let done = inner.log.commit(prepared.record, prepared.item, durability);
+        done.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
+        Ok(receipt(&prepared.entry))
+    })();
+    count(inner, started, &result);
+    result
+}
+
+/// Hands the commit to the log.
+pub(crate) fn submit(inner: &Inner, intent: Intent) -> Result<Submitted, CommitError> {
+    let (txn, began, durability) = (intent.txn, intent.began, intent.durability);
+    let view = intent.view;
+    let started = inner.shared.clock.monotonic();
+    let result = (|| {
+        let _call = inner.shared.enter()?;
+        let Some(prepared) = prepare(inner, intent)? else {
+            return Ok(Submitted::Nothing(read_receipt(inner, view)));
+        };
+        let _turn = inner.shared.turns.pass();
+        let ticket = inner.log.submit(prepared.record, prepared.item, durability);
+        let ticket = ticket.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
+        Ok(Submitted::Queued { txn, began, started, ticket, entry: prepared.entry })
+    })();
+    match result {
+        Ok(submitted) => Ok(submitted),
+        Err(error) => {
+            let result = Err(error);
+            count(inner, started, &result);
+            result.map(Submitted::Nothing)
+        }
+    }
+}
+
+impl Submitted {
+    /// Waits for the log.
+    pub(crate) fn wait(self, inner: &Inner) -> Result<Receipt, CommitError> {
+        match self {
+            Self::Nothing(receipt) => {
+                inner.shared.counters.committed.add(1);
+                Ok(receipt)
+            }
+            Self::Queued { txn, began, started, ticket, entry } => {
+                let done = inner.log.wait(ticket);
+                let result = done.map_err(|error| commit_error(&inner.shared, txn, began, error));
+                let result = result.map(|_lsn| receipt(&entry));
+                count(inner, started, &result);
+                result
+            }
+        }
+    }
+}
+
+/// Counts how a transaction ended.
+fn count(inner: &Inner, started: Duration, result: &Result<Receipt, CommitError>) {
+    let counters = &inner.shared.counters;
+    match result {
+        Ok(receipt) => {
+            counters.committed.add(1);
+            if receipt.rows > 0 {
+                counters.commit_took(inner.shared.clock.monotonic().saturating_sub(started));
+            }
+        }
+        Err(error) => {
+            counters.rolled_back.add(1);
+            match error {
+                CommitError::Conflict { .. } => counters.conflicts.add(1),
+                CommitError::ConflictWindowExceeded { .. } => counters.windows_exceeded.add(1),
+                CommitError::Full { .. } => counters.refused_full.add(1),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Encodes a transaction and validates most of it; `None` when there is nothing to commit.
+fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitError> {
+    inner.shared.must_be_same_process()?;
+    if intent.writes.is_empty() && !intent.everything {
+        return Ok(None);
+    }
+    if inner.shared.read_only {
+        return Err(CommitError::ReadOnly);
+    }
+    let rows = intent.writes.into_rows();
+    let record = Record::new(RecordKind::COMMIT, record::encode(&rows));
+    let entry = CommitEntry::new(rows.iter().map(|row| (row.table, row.key.clone())).collect());
+    let basis = match intent.isolation {
+        Isolation::ReadCommitted => None,
+        Isolation::Snapshot | Isolation::Serializable => {
+            let basis = Basis {
+                view: intent.began,
+                reads: intent.reads.finish(),
+                writes: Some(Arc::clone(&entry)),
+                everything: intent.everything,
+                validated: intent.began,
+                revocations: 0,
+            };
+            let validated = validate_outside(inner, basis);
+            Some(Arc::new(
+                validated.map_err(|refused| refusal(&inner.shared, intent.txn, intent.began, refused))?,
+            ))
+        }
+    };
+    let footprint = Some(Footprint::of(&entry, inner.window_bytes_max));
+    let before = (Version::ZERO, Timestamp::EPOCH);
+    let item = CommitItem { entry: Arc::clone(&entry), rows, basis, footprint, before };
+    Ok(Some(Prepared { record, item, entry }))
+}
+
+/// Validates against the commits since the view, a bounded number at a time, so that little is left for the queue's
+/// lock. What is cheap is left to it whole.
+fn validate_outside(inner: &Inner, mut basis: Basis) -> Result<Basis, Refusal> {
+    let admitted = Version::from_raw(inner.shared.admitted.load(Ordering::Acquire));
+    let behind = admitted.sequence().saturating_sub(basis.view.sequence());
+    let work =
+        basis.reads.len().saturating_add(basis.writes.as_ref().map_or(0, |writes| writes.keys().len()));
+    if behind <= CHEAP_COMMITS && work <= CHEAP_WORK {
+        return Ok(basis);
+    }
+    loop {
+        let (view, after) = (basis.view, basis.validated);
+        let next =
+            inner.log.with_admission(|admission| admission.window.next_chunk(view, after, CHUNK_COMMITS));
+        let (chunk, revocations) = next?;
+        if revocations != basis.revocations {
+            // A number was given twice since: what was validated may be another commit now.
+            basis.revocations = revocations;
+            if basis.validated != view {
+                basis.validated = view;
+                continue;
+            }
+        }
+        chunk.iter().try_for_each(|commit| basis.validate(commit))?;
+        if let Some(last) = chunk.last() {
+            basis.validated = last.version;
+        }
+        if chunk.len() < CHUNK_COMMITS {
+            return Ok(basis);
+        }
+    }
+}

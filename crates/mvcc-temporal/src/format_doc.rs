@@ -1,0 +1,33 @@
+//! Holds FORMAT.md against the constants, so that it cannot drift.
+
+use crate::identity::FIELDS;
+use crate::record::HEAD_FIELDS;
+
+const DOCUMENT: &str = include_str!("../FORMAT.md");
+
+fn rendered(fields: &[(usize, &str)]) -> String {
+    let mut table = "| offset | bytes | content |\n|---:|---:|---|\n".to_owned();
+    let mut offset = 0;
+    for (len, content) in fields {
+        table.push_str(&format!("| {offset} | {len} | {content} |\n"));
+        offset += len;
+    }
+    table
+}
+
+#[test]
+fn the_tables_of_the_document_are_those_of_the_code() {
+    for (mark, fields) in [("identity", FIELDS), ("head", HEAD_FIELDS)] {
+        let table = rendered(fields);
+        let begin = format!("<!-- {mark} -->\n");
+        let (_, rest) = DOCUMENT.split_once(&begin).unwrap();
+        let (found, _) = rest.split_once("<!-- end -->").unwrap();
+        assert_eq!(found, table, "FORMAT.md, {mark}: it should read\n{table}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_document_are_those_of_the_code() {
+    assert!(DOCUMENT.contains("at most 1,024 bytes") && crate::limits::KEY_LEN_MAX == 1_024);
+    assert!(DOCUMENT.contains("at most 64 MiB") && crate::limits::VALUE_LEN_MAX == 64 << 20);
+}

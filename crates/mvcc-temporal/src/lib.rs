@@ -1,0 +1,90 @@
+//! Transactions, isolation, versions and time travel over a write-ahead log.
+//!
+//! **Concept.** A [`Database`] holds tables of keys and values. [`write`](Database::write) runs a closure in a
+//! [`Txn`] and commits it; each commit makes a [`Version`](keepstone_types::Version). Everything that can be read, now or
+//! then, is read through one trait, [`Read`]: the database, a [`Snapshot`] of any version, a transaction with its own
+//! writes. History of a key, diff of two versions, names for versions and rollback come with it.
+//!
+//! **The way of a commit.** A transaction reads one view without locks and keeps its writes to itself. To commit, it
+//! encodes its record, validates what it read against the commits since then (in bounded pieces, outside of any lock),
+//! and hands the record to the log. Under the queue's lock only the rest is validated, and version and time are given
+//! out. The leader of the group inserts the rows into the memtable, writes and syncs once, and then makes them visible.
+//!
+//! **Guarantees.** What `commit` acknowledged is as durable as was asked, and visible to the next `begin`. Nothing
+//! uncommitted is ever visible. Queue order is version order, log order and publication order. Serializable by default,
+//! phantoms and reads of what was absent included. Readers wait for nobody. Errors are typed, and
+//! [`CommitError::CommitOutcomeUnknown`] is the only one after which a commit may be there.
+//!
+//! **Limits.** All versions are in memory, and the log is replayed when the store is opened and never recycled: the page
+//! file, checkpoints and retention come later. Sizes are bounded by the constants of this crate, with an error each.
+//!
+//! ```
+//! use keepstone_mvcc_temporal::{Database, DatabaseOptions, Read, WriteError};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let database = Database::open(dir.path(), DatabaseOptions::default())?;
+//! let first = database.write(|txn| -> Result<(), WriteError> { Ok(txn.put("notes", "stone", b"grey".as_slice())?) })?;
+//! database.write(|txn| -> Result<(), WriteError> { Ok(txn.put("notes", "stone", b"green".as_slice())?) })?;
+//!
+//! assert_eq!(database.get("notes", "stone")?.unwrap(), b"green");
+//! let then = database.snapshot_at(first.version.unwrap())?;
+//! assert_eq!(then.get("notes", "stone")?.unwrap(), b"grey");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod catalog;
+mod check;
+mod commit;
+mod commit_entry;
+mod commit_index;
+mod commit_path;
+mod database;
+mod error;
+#[cfg(test)]
+mod format_doc;
+mod gate;
+mod history;
+mod identity;
+mod key_range;
+mod limits;
+mod log_error;
+mod memtable;
+mod merge;
+mod names;
+mod open;
+mod options;
+mod read;
+mod read_set;
+mod record;
+mod replay;
+mod scan;
+mod shared;
+mod snapshot;
+mod stats;
+mod sync;
+mod txn;
+mod view;
+mod window;
+mod write_set;
+
+pub use check::{CheckReport, Finding};
+pub use database::{Committed, Database};
+pub use error::{CloseError, CommitError, ErrorKind, OpenError, ReadError, Source, WriteError};
+pub use history::{Change, CommitInfo, Commits, Diff, History, HistoryEntry};
+pub use keepstone_wal::{Durability, LogOptions, LogStats, RecoveryReport};
+pub use key_range::KeyRange;
+pub use limits::{
+    KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ROWS_MAX, VALUE_LEN_MAX,
+    VERSION_NAME_LEN_MAX,
+};
+pub use names::NamedVersion;
+pub use options::{Access, DatabaseOptions, Existence, Recovery};
+pub use read::{Read, VersionedValue};
+pub use scan::{KeyValue, Scan};
+pub use snapshot::Snapshot;
+pub use stats::{DatabaseStats, LatencyStats};
+pub use txn::{Isolation, PendingCommit, Receipt, Txn, TxnOptions};

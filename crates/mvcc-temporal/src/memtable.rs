@@ -1,0 +1,429 @@
+//! The memtable: every row version in memory, in one lock-free ordered map.
+//!
+//! Invariants:
+//! * The key is (table, key bytes, version), newest version first, so that one search finds the newest version at or
+//!   below any other.
+//! * One writer: the leader of the log's current group, or recovery before the store is open. Any number of readers.
+//! * A row is inserted before its version becomes visible, and never changed after. Readers ask for versions at or
+//!   below the visible one, so what is being inserted is never seen.
+//! * `visible` only grows. It is frozen when the memtable is sealed, so a view reads only its own.
+
+use std::borrow::Borrow;
+use std::cmp::{Ordering as Order, Reverse};
+use std::ops::Bound;
+
+use keepstone_types::{ValueRef, Version};
+
+use crate::catalog::TableId;
+use crate::sync::{AtomicU64, Ordering, SkipEntry, SkipMap};
+
+/// The place of a row version, in the order of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RowPlace<'a> {
+    table: TableId,
+    key: &'a [u8],
+    version: Reverse<Version>,
+}
+
+/// A key of the map, owned or borrowed: what makes searching without allocation possible.
+trait AsRowPlace {
+    fn place(&self) -> RowPlace<'_>;
+}
+
+impl AsRowPlace for RowPlace<'_> {
+    fn place(&self) -> RowPlace<'_> {
+        *self
+    }
+}
+
+impl AsRowPlace for RowKey {
+    fn place(&self) -> RowPlace<'_> {
+        RowPlace { table: self.table, key: &self.key, version: Reverse(self.version) }
+    }
+}
+
+impl<'a> Borrow<dyn AsRowPlace + 'a> for RowKey {
+    fn borrow(&self) -> &(dyn AsRowPlace + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn AsRowPlace + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for dyn AsRowPlace + '_ {}
+
+impl PartialOrd for dyn AsRowPlace + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn AsRowPlace + '_ {
+    fn cmp(&self, other: &Self) -> Order {
+        self.place().cmp(&other.place())
+    }
+}
+
+/// The key of a row version.
+#[derive(Clone, Debug)]
+struct RowKey {
+    table: TableId,
+    key: ValueRef,
+    version: Version,
+}
+
+impl PartialEq for RowKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for RowKey {}
+
+impl PartialOrd for RowKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RowKey {
+    fn cmp(&self, other: &Self) -> Order {
+        self.place().cmp(&other.place())
+    }
+}
+
+/// One version of a row: `value` is `None` for a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowVersion {
+    pub(crate) key: ValueRef,
+    pub(crate) version: Version,
+    pub(crate) value: Option<ValueRef>,
+}
+
+/// An entry of the map, counted while it is held.
+type RowEntry<'a> = SkipEntry<'a, RowKey, Option<ValueRef>>;
+
+/// Bytes that a row version takes beside its key and value: skip-list node, counts and lengths, on average.
+const ROW_OVERHEAD_BYTES: u64 = 160;
+
+/// Older versions stepped over one by one before the next key is searched for instead.
+const STEPS_BEFORE_SEARCH: usize = 4;
+
+/// Row versions of a span of versions.
+#[derive(Debug)]
+pub(crate) struct Memtable {
+    rows: SkipMap<RowKey, Option<ValueRef>>,
+    visible: AtomicU64,
+    row_count: AtomicU64,
+    byte_count: AtomicU64,
+}
+
+impl Memtable {
+    pub(crate) fn new(visible: Version) -> Self {
+        Self {
+            rows: SkipMap::new(),
+            visible: AtomicU64::new(visible.to_raw()),
+            row_count: AtomicU64::new(0),
+            byte_count: AtomicU64::new(0),
+        }
+    }
+
+    /// The newest version that readers may see.
+    pub(crate) fn visible(&self) -> Version {
+        Version::from_raw(self.visible.load(Ordering::Acquire))
+    }
+
+    /// Lets readers see everything through `version`; called by the writer only.
+    pub(crate) fn publish(&self, version: Version) {
+        self.visible.fetch_max(version.to_raw(), Ordering::AcqRel);
+    }
+
+    /// Adds a row version; called by the writer only.
+    pub(crate) fn insert(&self, table: TableId, key: ValueRef, version: Version, value: Option<ValueRef>) {
+        let payload = key.len().saturating_add(value.as_ref().map_or(0, |value| value.len()));
+        let bytes = u64::try_from(payload).unwrap_or(u64::MAX).saturating_add(ROW_OVERHEAD_BYTES);
+        self.rows.insert(RowKey { table, key, version }, value);
+        self.row_count.fetch_add(1, Ordering::Relaxed);
+        self.byte_count.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Row versions held.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.row_count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held, keys and values counted and the rest estimated.
+    pub(crate) fn byte_count(&self) -> u64 {
+        self.byte_count.load(Ordering::Relaxed)
+    }
+
+    /// The first row version at or after a place.
+    fn seek(&self, place: RowPlace<'_>) -> Option<RowEntry<'_>> {
+        self.rows.lower_bound::<dyn AsRowPlace>(Bound::Included(&place))
+    }
+
+    /// The newest version of a key at or below `at`.
+    pub(crate) fn get(&self, table: TableId, key: &[u8], at: Version) -> Option<RowVersion> {
+        let entry = self.seek(RowPlace { table, key, version: Reverse(at) })?;
+        let found = entry.key();
+        (found.table == table && *found.key == *key).then(|| row_version(&entry))
+    }
+
+    /// The newest visible version of the last key within the upper bound, in key order.
+    fn last_in(&self, table: TableId, to: Bound<&[u8]>, at: Version) -> Option<RowVersion> {
+        let below = |place: RowPlace<'_>| self.rows.upper_bound::<dyn AsRowPlace>(Bound::Excluded(&place));
+        let mut entry = match to {
+            Bound::Excluded(key) => below(RowPlace { table, key, version: Reverse(Version::MAX) }),
+            Bound::Included(key) => below(RowPlace { table, key, version: Reverse(Version::ZERO) }),
+            Bound::Unbounded => match table.next() {
+                Some(next) => below(RowPlace { table: next, key: &[], version: Reverse(Version::MAX) }),
+                None => self.rows.back(),
+            },
+        };
+        loop {
+            let candidate = entry?;
+            let found = candidate.key();
+            if found.table != table {
+                return None;
+            }
+            if let Some(row) = self.get(table, &found.key, at) {
+                return Some(row);
+            }
+            entry = below(RowPlace { table, key: &found.key, version: Reverse(Version::MAX) });
+        }
+    }
+
+    /// All versions of a key at or below `at`, newest first, at most `limit`.
+    pub(crate) fn versions(&self, table: TableId, key: &[u8], at: Version, limit: usize) -> Vec<RowVersion> {
+        let first = self.seek(RowPlace { table, key, version: Reverse(at) });
+        std::iter::successors(first, SkipEntry::next)
+            .take_while(|entry| entry.key().table == table && *entry.key().key == *key)
+            .take(limit)
+            .map(|entry| row_version(&entry))
+            .collect()
+    }
+
+    /// Walks all row versions of all tables, in order.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(TableId, &RowVersion)) {
+        for entry in &self.rows {
+            visit(entry.key().table, &row_version(&entry));
+        }
+    }
+
+    /// A cursor over the rows at one version, going up from the lower bound.
+    pub(crate) fn ascending(&self, table: TableId, from: Bound<&[u8]>, at: Version) -> Ascending<'_> {
+        let first = match from {
+            // Version zero is never written, so this place is after every version of the key.
+            Bound::Excluded(key) => self.seek(RowPlace { table, key, version: Reverse(Version::ZERO) }),
+            Bound::Included(key) => self.seek(RowPlace { table, key, version: Reverse(Version::MAX) }),
+            Bound::Unbounded => self.seek(RowPlace { table, key: &[], version: Reverse(Version::MAX) }),
+        };
+        let mut cursor = Ascending { memtable: self, table, at, entry: first };
+        cursor.settle();
+        cursor
+    }
+
+    /// A cursor over the rows at one version, going down from the upper bound.
+    pub(crate) fn descending(&self, table: TableId, to: Bound<&[u8]>, at: Version) -> Descending<'_> {
+        Descending { memtable: self, table, at, row: self.last_in(table, to, at) }
+    }
+}
+
+/// A cursor over the rows of a memtable at one version: each key once, with its newest version at or below that one,
+/// deletions included.
+#[derive(Debug)]
+pub(crate) struct Ascending<'a> {
+    memtable: &'a Memtable,
+    table: TableId,
+    at: Version,
+    entry: Option<RowEntry<'a>>,
+}
+
+impl<'a> Ascending<'a> {
+    /// The key the cursor stands on.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.entry.as_ref().map(|entry| &*entry.key().key)
+    }
+
+    /// The row the cursor stands on.
+    pub(crate) fn row(&self) -> Option<RowVersion> {
+        self.entry.as_ref().map(row_version)
+    }
+
+    /// Moves to the next key.
+    pub(crate) fn advance(&mut self) {
+        let Some(left) = self.entry.take() else { return };
+        let memtable = self.memtable;
+        let beyond = RowPlace { table: self.table, key: &left.key().key, version: Reverse(Version::ZERO) };
+        self.entry = step_or_search(
+            &left,
+            |key| *key.key != *left.key().key || key.table != self.table,
+            || memtable.seek(beyond),
+        );
+        self.settle();
+    }
+
+    /// Moves past versions above the one that is read, and past the end of the table.
+    fn settle(&mut self) {
+        while let Some(entry) = self.entry.take() {
+            let key = entry.key();
+            if key.table != self.table {
+                return;
+            }
+            if key.version <= self.at {
+                self.entry = Some(entry);
+                return;
+            }
+            let (memtable, at) = (self.memtable, self.at);
+            let place = RowPlace { table: self.table, key: &key.key, version: Reverse(at) };
+            let settled =
+                |next: &RowKey| next.version <= at || *next.key != *key.key || next.table != key.table;
+            self.entry = step_or_search(&entry, settled, || memtable.seek(place));
+        }
+    }
+}
+
+/// A cursor over the rows of a memtable at one version, going down.
+#[derive(Debug)]
+pub(crate) struct Descending<'a> {
+    memtable: &'a Memtable,
+    table: TableId,
+    at: Version,
+    row: Option<RowVersion>,
+}
+
+impl Descending<'_> {
+    /// The key the cursor stands on.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.row.as_ref().map(|row| &*row.key)
+    }
+
+    /// The row the cursor stands on.
+    pub(crate) fn row(&self) -> Option<RowVersion> {
+        self.row.clone()
+    }
+
+    /// Moves to the next lower key.
+    pub(crate) fn advance(&mut self) {
+        if let Some(left) = self.row.take() {
+            self.row = self.memtable.last_in(self.table, Bound::Excluded(&left.key), self.at);
+        }
+    }
+}
+
+/// The first entry after `from` that is `wanted`: a few steps, then a search, so that a key with ten thousand versions
+/// costs a logarithm.
+fn step_or_search<'a>(
+    from: &RowEntry<'a>,
+    wanted: impl Fn(&RowKey) -> bool,
+    search: impl FnOnce() -> Option<RowEntry<'a>>,
+) -> Option<RowEntry<'a>> {
+    let mut entry = from.next()?;
+    for _ in 0..STEPS_BEFORE_SEARCH {
+        if wanted(entry.key()) {
+            return Some(entry);
+        }
+        entry = entry.next()?;
+    }
+    if wanted(entry.key()) { Some(entry) } else { search() }
+}
+
+fn row_version(entry: &RowEntry<'_>) -> RowVersion {
+    let key = entry.key();
+    RowVersion { key: key.key.clone(), version: key.version, value: entry.value().clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TABLE: TableId = TableId::FIRST_USER;
+
+    fn version(raw: u64) -> Version {
+        Version::from_raw(raw)
+    }
+
+    fn keys_up(memtable: &Memtable, from: Bound<&[u8]>, at: Version) -> Vec<(Vec<u8>, u64)> {
+        let mut cursor = memtable.ascending(TABLE, from, at);
+        let mut keys = Vec::new();
+        while let Some(row) = cursor.row() {
+            keys.push((row.key.to_vec(), row.version.to_raw()));
+            cursor.advance();
+        }
+        keys
+    }
+
+    fn keys_down(memtable: &Memtable, at: Version) -> Vec<(Vec<u8>, u64)> {
+        let mut keys = Vec::new();
+        let mut cursor = memtable.descending(TABLE, Bound::Unbounded, at);
+        while let Some(row) = cursor.row() {
+            keys.push((row.key.to_vec(), row.version.to_raw()));
+            cursor.advance();
+        }
+        keys
+    }
+
+    proptest! {
+        #[test]
+        fn equals_a_naive_map(rows in proptest::collection::btree_set((0_u8..6, 1_u64..40), 0..120), at in 0_u64..42) {
+            let memtable = Memtable::new(Version::ZERO);
+            let mut model: BTreeMap<Vec<u8>, BTreeSet<u64>> = BTreeMap::new();
+            for (key, raw) in &rows {
+                for table in [TableId::SYSTEM, TABLE, TableId::new(2)] {
+                    let value = (raw % 3 != 0).then(|| ValueRef::from(vec![*key]));
+                    memtable.insert(table, ValueRef::from(vec![*key]), version(*raw), value);
+                }
+                model.entry(vec![*key]).or_default().insert(*raw);
+            }
+            let newest = |versions: &BTreeSet<u64>| versions.range(..=at).next_back().copied();
+            let expected: Vec<_> =
+                model.iter().filter_map(|(key, versions)| Some((key.clone(), newest(versions)?))).collect();
+            prop_assert_eq!(&keys_up(&memtable, Bound::Unbounded, version(at)), &expected);
+            let mut down = keys_down(&memtable, version(at));
+            down.reverse();
+            prop_assert_eq!(&down, &expected);
+            for key in 0_u8..7 {
+                let found = memtable.get(TABLE, &[key], version(at)).map(|row| row.version.to_raw());
+                prop_assert_eq!(found, model.get(&vec![key]).and_then(newest));
+                let after: Vec<_> = expected.iter().filter(|(found, _)| found[..] > [key][..]).cloned().collect();
+                prop_assert_eq!(keys_up(&memtable, Bound::Excluded(&[key]), version(at)), after);
+                let history: Vec<_> = memtable.versions(TABLE, &[key], version(at), 1_000);
+                let history: Vec<_> = history.iter().map(|row| row.version.to_raw()).collect();
+                let model: Vec<_> =
+                    model.get(&vec![key]).map_or(Vec::new(), |all| all.range(..=at).rev().copied().collect());
+                prop_assert_eq!(history, model);
+            }
+        }
+    }
+
+    #[test]
+    fn ten_thousand_versions_of_a_key_are_stepped_over_by_search() {
+        let memtable = Memtable::new(Version::ZERO);
+        for raw in 1..=10_000 {
+            memtable.insert(TABLE, ValueRef::from(b"hot".as_slice()), version(raw), None);
+        }
+        memtable.insert(TABLE, ValueRef::from(b"next".as_slice()), version(1), None);
+        assert_eq!(
+            keys_up(&memtable, Bound::Unbounded, version(5_000)),
+            [(b"hot".to_vec(), 5_000), (b"next".to_vec(), 1)]
+        );
+        assert_eq!(memtable.row_count(), 10_001);
+        assert!(memtable.byte_count() > 10_001 * 3);
+    }
+
+    #[test]
+    fn the_visible_version_never_falls() {
+        let memtable = Memtable::new(version(3));
+        memtable.publish(version(5));
+        memtable.publish(version(4));
+        assert_eq!(memtable.visible(), version(5));
+    }
+}

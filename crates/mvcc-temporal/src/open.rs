@@ -1,0 +1,295 @@
+//! Opening: is the folder a store, may it be written, and what does its log say.
+//!
+//! Invariants:
+//! * Nothing is written to what is not understood: the identity file is read and judged before the lock is taken, and
+//!   again under it.
+//! * A folder is a store when it holds the identity file, which is renamed in when all else of a new store is there. A
+//!   staged identity without it is a creation that did not end, and is taken up with the same store id. Anything else
+//!   in a folder without identity is somebody else's and stays untouched.
+
+use std::path::{Path, PathBuf};
+
+use keepstone_types::{Clock, StoreId, Timeline, Timestamp, Version, lock_rank};
+use keepstone_vfs::{IoError, LockError, OpenOptions as FileOptions, Vfs, VfsExt, VfsFileExt, VfsLock};
+use keepstone_wal as wal;
+use keepstone_wal::{Log, LogOptions};
+
+use crate::commit::{Admission, CommitSink};
+use crate::database::Inner;
+use crate::error::OpenError;
+use crate::identity::{FILE_NAME, Identity, STAGED_NAME};
+use crate::log_error::open_error;
+use crate::options::{Access, DatabaseOptions, Existence, Recovery};
+use crate::record::HEAD_LEN;
+use crate::replay::Replay;
+use crate::shared::Shared;
+use crate::sync::{Arc, Mutex};
+use crate::window::CommitWindow;
+
+/// The log's folder within the store's.
+pub(crate) const LOG_DIR: &str = "log";
+/// The lock file.
+const LOCK_NAME: &str = "LOCK";
+/// Bytes of an identity file that are read, at most.
+const IDENTITY_READ_MAX: u64 = 4_096;
+
+/// What a folder is.
+enum Found {
+    Store(Identity),
+    /// Empty, or a creation that did not end, with what it had staged.
+    Empty(Option<Identity>),
+    Missing,
+}
+
+/// A file system, a folder in it, and how errors there are told.
+struct Place<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    dir: &'a Path,
+}
+
+impl Place<'_> {
+    fn io(&self, source: IoError) -> OpenError {
+        OpenError::Io { dir: self.dir.to_path_buf(), source: source.into() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Looks at the folder without changing anything.
+    fn look(&self) -> Result<Found, OpenError> {
+        let entries = match self.vfs.list(self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.is_not_found() => return Ok(Found::Missing),
+            Err(error) => return Err(self.io(error)),
+        };
+        let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+        if has(FILE_NAME) {
+            return self.identity(FILE_NAME).map(Found::Store);
+        }
+        let staged = if has(STAGED_NAME) { self.identity(STAGED_NAME).ok() } else { None };
+        let known = |name: &str| match name {
+            LOCK_NAME | STAGED_NAME => true,
+            LOG_DIR => staged.is_some(),
+            _ => false,
+        };
+        match entries.iter().find(|entry| !known(&entry.name)) {
+            Some(entry) => {
+                Err(OpenError::NotAStore { dir: self.dir.to_path_buf(), found: entry.name.clone() })
+            }
+            None => Ok(Found::Empty(staged)),
+        }
+    }
+
+    fn identity(&self, name: &str) -> Result<Identity, OpenError> {
+        let path = self.path(name);
+        let bytes = self.vfs.read_file(&path, IDENTITY_READ_MAX).map_err(|error| self.io(error))?;
+        Identity::decode(&path, &bytes)
+    }
+
+    /// Refuses a network file system, judged by the nearest folder that exists.
+    fn must_be_local(&self) -> Result<(), OpenError> {
+        for dir in self.dir.ancestors() {
+            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            match self.vfs.volume(dir) {
+                Ok(volume) => {
+                    let Some(protocol) = volume.network else { return Ok(()) };
+                    return Err(OpenError::NetworkVolume { dir: self.dir.to_path_buf(), protocol });
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(self.io(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<Box<dyn VfsLock>, OpenError> {
+        let holder = format!("process {}", std::process::id());
+        self.vfs.lock(&self.path(LOCK_NAME), &holder).map_err(|error| match error {
+            LockError::Held { holder, .. } => OpenError::Locked { dir: self.dir.to_path_buf(), holder },
+            LockError::Io(error) => self.io(error),
+            other => OpenError::Io { dir: self.dir.to_path_buf(), source: other.into() },
+        })
+    }
+
+    /// Creates the folder and those above it, each name durable.
+    fn create_dirs(&self) -> Result<(), IoError> {
+        let mut missing = Vec::new();
+        for dir in self.dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+            match self.vfs.list(dir) {
+                Ok(_) => break,
+                Err(error) if error.is_not_found() => missing.push(dir),
+                Err(error) => return Err(error),
+            }
+        }
+        for dir in missing.into_iter().rev() {
+            self.vfs.create_dir(dir)?;
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.vfs.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the identity of a store to be, under the name that does not count yet.
+    fn stage(&self, identity: &Identity) -> Result<(), IoError> {
+        let path = self.path(STAGED_NAME);
+        if self.vfs.exists(&path)? {
+            self.vfs.remove(&path)?;
+        }
+        let file = self.vfs.open(&path, FileOptions::CREATE_NEW)?;
+        file.write_all_at(&identity.encode(), 0)?;
+        file.sync_all()?;
+        self.vfs.sync_dir(self.dir)
+    }
+
+    fn create_log_dir(&self) -> Result<(), IoError> {
+        self.vfs.create_dir(&self.path(LOG_DIR))?;
+        self.vfs.sync_dir(self.dir)
+    }
+
+    /// Makes the folder a store.
+    fn publish_identity(&self) -> Result<(), IoError> {
+        self.vfs.rename(&self.path(STAGED_NAME), &self.path(FILE_NAME))?;
+        self.vfs.sync_dir(self.dir)
+    }
+}
+
+/// A folder that may be opened: its identity, the lock if it is for writing, and whether it is a store yet.
+struct Claimed {
+    identity: Identity,
+    lock: Option<Box<dyn VfsLock>>,
+    is_new: bool,
+}
+
+fn claim(place: &Place<'_>, clock: &dyn Clock, options: &DatabaseOptions) -> Result<Claimed, OpenError> {
+    let dir = || place.dir.to_path_buf();
+    let found = place.look()?;
+    let writable = match (&found, options.existence) {
+        (Found::Store(_), Existence::Create) => return Err(OpenError::AlreadyExists { dir: dir() }),
+        (Found::Store(identity), _) => {
+            let features = identity.unknown_read_features;
+            match options.access {
+                Access::ReadOnly => false,
+                Access::Write if features != 0 => {
+                    let (path, found) = (place.path(FILE_NAME), crate::identity::FORMAT_VERSION);
+                    return Err(OpenError::NewerFormat { path, found, supported: found, features });
+                }
+                Access::Write => true,
+                Access::WriteIfFree => features == 0,
+            }
+        }
+        (_, Existence::MustExist) => return Err(OpenError::NotFound { dir: dir() }),
+        (_, _) if options.access == Access::ReadOnly => return Err(OpenError::NotFound { dir: dir() }),
+        (Found::Missing, _) => {
+            place.create_dirs().map_err(|error| place.io(error))?;
+            true
+        }
+        (Found::Empty(_), _) => true,
+    };
+    let may_read = options.access == Access::WriteIfFree && matches!(found, Found::Store(_));
+    let lock = match writable.then(|| place.lock()) {
+        None => None,
+        Some(Ok(lock)) => Some(lock),
+        Some(Err(OpenError::Locked { .. })) if may_read => None,
+        Some(Err(error)) => return Err(error),
+    };
+    // Somebody may have made the store between the look and the lock.
+    match place.look()? {
+        Found::Store(_) if options.existence == Existence::Create => {
+            Err(OpenError::AlreadyExists { dir: dir() })
+        }
+        Found::Store(identity) => Ok(Claimed { identity, lock, is_new: false }),
+        _ if lock.is_none() => Err(OpenError::NotFound { dir: dir() }),
+        Found::Empty(Some(identity)) => Ok(Claimed { identity, lock, is_new: true }),
+        Found::Empty(None) | Found::Missing => {
+            let identity = new_identity(clock, options)?;
+            place.stage(&identity).map_err(|error| place.io(error))?;
+            Ok(Claimed { identity, lock, is_new: true })
+        }
+    }
+}
+
+fn new_identity(clock: &dyn Clock, options: &DatabaseOptions) -> Result<Identity, OpenError> {
+    let mut id = [0_u8; 16];
+    getrandom::fill(&mut id).map_err(|error| OpenError::Random { source: error.to_string().into() })?;
+    let (store_id, created) = (StoreId::from_bytes(id), clock.now());
+    let durability = options.durability.unwrap_or_default();
+    Ok(Identity { store_id, created, durability, unknown_read_features: 0 })
+}
+
+fn log_options(options: &DatabaseOptions, identity: &Identity, writable: bool) -> LogOptions {
+    let recovery = match options.recovery {
+        Recovery::Prefix => wal::Recovery::Prefix,
+        Recovery::Strict | Recovery::ReadOnlyAtCheckpoint => wal::Recovery::Strict,
+    };
+    let access = if writable { wal::Access::Write } else { wal::Access::ReadOnly };
+    options
+        .log
+        .clone()
+        .durability(options.durability.unwrap_or(identity.durability))
+        .recovery(recovery)
+        .access(access)
+        .store_id(Some(identity.store_id))
+        .head_len(HEAD_LEN)
+}
+
+/// Opens or makes the store in `dir`.
+pub(crate) fn open(
+    vfs: Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+    dir: &Path,
+    options: DatabaseOptions,
+) -> Result<Inner, OpenError> {
+    options.check()?;
+    let place = Place { vfs: &vfs, dir };
+    if !options.force_network {
+        place.must_be_local()?;
+    }
+    let Claimed { identity, lock, is_new } = claim(&place, &*clock, &options)?;
+    let writable = lock.is_some();
+    if is_new {
+        place.create_log_dir().map_err(|error| place.io(error))?;
+    }
+    let shared = Arc::new(Shared::new(dir, identity.store_id, Arc::clone(&clock), !writable));
+    let log = open_log(&vfs, &clock, dir, &options, &identity, &shared)?;
+    if is_new {
+        place.publish_identity().map_err(|error| place.io(error))?;
+    }
+    let lock = Mutex::new(lock_rank::MVCC_STORE_LOCK, lock);
+    Ok(Inner { shared, log, window_bytes_max: options.window_bytes_max, lock })
+}
+
+fn open_log(
+    vfs: &Arc<dyn Vfs>,
+    clock: &Arc<dyn Clock>,
+    dir: &Path,
+    options: &DatabaseOptions,
+    identity: &Identity,
+    shared: &Arc<Shared>,
+) -> Result<Log<CommitSink>, OpenError> {
+    let window_bytes_max = options.window_bytes_max;
+    let mut replay = Replay::new(shared);
+    let log = Log::open_sink(
+        Arc::clone(vfs),
+        Arc::clone(clock),
+        &dir.join(LOG_DIR),
+        log_options(options, identity, !shared.read_only),
+        Arc::new(CommitSink { shared: Arc::clone(shared) }),
+        |_report| Admission {
+            last: Version::ZERO,
+            last_time: Timestamp::EPOCH,
+            timeline: Timeline::FIRST,
+            window: CommitWindow::new(Version::ZERO, window_bytes_max),
+        },
+        &mut |replayed| replay.take(replayed).map_err(Into::into),
+    )
+    .map_err(|error| open_error(dir, error))?;
+    let (last, last_time) = replay.finish();
+    let timeline = log.recovery().timeline;
+    // What was replayed is known only now, and nobody can commit before this returns.
+    log.with_admission(|admission| {
+        let window = CommitWindow::new(last, window_bytes_max);
+        *admission = Admission { last, last_time, timeline, window };
+    });
+    Ok(log)
+}

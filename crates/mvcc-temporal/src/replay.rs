@@ -1,0 +1,233 @@
+//! Replaying the log into memory when the store is opened, held to what every commit promised.
+//!
+//! Each record must continue the one before: the next version of its timeline, a later time, tables that the catalog
+//! knows. What does not is refused, never guessed around.
+
+use std::collections::HashMap;
+
+use keepstone_types::{Lsn, Timeline, Timestamp, Version};
+use keepstone_wal::{RecordKind, Replayed, ReplayedRecord};
+
+use crate::catalog::{TABLE_PREFIX, TableId, parse_table_row};
+use crate::commit_entry::CommitEntry;
+use crate::error::OpenError;
+use crate::record::{CommitRecord, decode};
+use crate::shared::Shared;
+use crate::sync::{Arc, Ordering};
+
+/// What a sequence of commits must keep to; shared by recovery and `check`.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    last: Version,
+    last_time: Timestamp,
+    timeline: Timeline,
+    tables: HashMap<TableId, Arc<str>>,
+    names: HashMap<Arc<str>, TableId>,
+}
+
+/// A table that a commit made.
+pub(crate) type MadeTable = (Arc<str>, TableId);
+
+impl Sequence {
+    pub(crate) fn new() -> Self {
+        Self {
+            last: Version::ZERO,
+            last_time: Timestamp::EPOCH,
+            timeline: Timeline::FIRST,
+            tables: HashMap::new(),
+            names: HashMap::new(),
+        }
+    }
+
+    pub(crate) const fn last(&self) -> (Version, Timestamp) {
+        (self.last, self.last_time)
+    }
+
+    pub(crate) fn table_count(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// The log went on on another timeline.
+    pub(crate) fn change_timeline(&mut self, timeline: Timeline) -> Result<(), String> {
+        if timeline <= self.timeline {
+            return Err(format!("timeline {timeline} follows timeline {}", self.timeline));
+        }
+        self.timeline = timeline;
+        Ok(())
+    }
+
+    /// Takes the next commit; says which tables it made.
+    pub(crate) fn accept(&mut self, record: &CommitRecord) -> Result<Vec<MadeTable>, String> {
+        let expected = self.last.on(self.timeline).next();
+        if Some(record.version) != expected {
+            let expected = expected.map_or("none".to_owned(), |version| version.to_string());
+            return Err(format!("expected version {expected}, found {}", record.version));
+        }
+        if record.time <= self.last_time && self.last != Version::ZERO {
+            return Err(format!("expected a time after {}, found {}", self.last_time, record.time));
+        }
+        let made = self.accept_tables(record)?;
+        self.last = record.version;
+        self.last_time = record.time;
+        Ok(made)
+    }
+
+    fn accept_tables(&mut self, record: &CommitRecord) -> Result<Vec<MadeTable>, String> {
+        let mut made = Vec::new();
+        let mut checked = TableId::SYSTEM;
+        for row in &record.rows {
+            if row.table == TableId::SYSTEM && row.key.first() == Some(&TABLE_PREFIX) {
+                let parsed = parse_table_row(&row.key, row.value.as_deref());
+                let (name, id) = parsed.ok_or_else(|| format!("a catalog row {:?}", row.key))?;
+                let same_id = self.tables.get(&id).is_none_or(|known| *known == name);
+                let same_name = self.names.get(&name).is_none_or(|known| *known == id);
+                if !same_id || !same_name {
+                    return Err(format!("table {name:?} has number {}, which another has", id.get()));
+                }
+                if self.tables.insert(id, Arc::clone(&name)).is_none() {
+                    self.names.insert(Arc::clone(&name), id);
+                    made.push((name, id));
+                }
+            } else if row.table != checked {
+                if !self.tables.contains_key(&row.table) {
+                    return Err(format!("rows of table number {}, which no commit made", row.table.get()));
+                }
+                checked = row.table;
+            }
+        }
+        Ok(made)
+    }
+}
+
+/// Fills the memory of a store that is being opened.
+pub(crate) struct Replay<'a> {
+    shared: &'a Shared,
+    sequence: Sequence,
+    /// The newest version that is known to be on stable storage.
+    proven: Version,
+}
+
+impl<'a> Replay<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, sequence: Sequence::new(), proven: Version::ZERO }
+    }
+
+    /// Takes what the log has next.
+    pub(crate) fn take(&mut self, replayed: Replayed) -> Result<(), OpenError> {
+        match replayed {
+            Replayed::Record(record) => self.record(&record),
+            Replayed::Timeline(change) => {
+                let refused = |what| OpenError::Record { lsn: change.next.get(), what };
+                self.sequence.change_timeline(change.timeline).map_err(refused)
+            }
+            _ => Err(OpenError::NotYet { what: "this log", needs: "a newer build" }),
+        }
+    }
+
+    fn record(&mut self, record: &ReplayedRecord) -> Result<(), OpenError> {
+        let refused = |what: String| OpenError::Record { lsn: record.lsn.get(), what };
+        if record.kind != RecordKind::COMMIT {
+            if !record.kind.must_be_understood() {
+                return Ok(());
+            }
+            return Err(refused(format!(
+                "a record of kind {}, expected {}",
+                record.kind,
+                RecordKind::COMMIT
+            )));
+        }
+        let commit = decode(&record.payload).map_err(|error| refused(error.to_string()))?;
+        let made = self.sequence.accept(&commit).map_err(refused)?;
+        for (name, id) in made {
+            self.shared.catalog.restore(&name, id, commit.version);
+        }
+        if !record.unproven {
+            self.proven = commit.version;
+        }
+        self.insert(record.lsn, commit);
+        Ok(())
+    }
+
+    fn insert(&self, lsn: Lsn, commit: CommitRecord) {
+        let keys = commit.rows.iter().map(|row| (row.table, row.key.clone())).collect();
+        let entry = CommitEntry::new(keys);
+        entry.admit(commit.version, commit.time, lsn);
+        self.shared.memtables.with_active(|memtable| {
+            for row in commit.rows {
+                memtable.insert(row.table, row.key, commit.version, row.value);
+            }
+        });
+        self.shared.commits.push(entry);
+    }
+
+    /// Shows what was replayed to readers; says which version and time came last.
+    pub(crate) fn finish(self) -> (Version, Timestamp) {
+        let (last, last_time) = self.sequence.last();
+        self.shared.memtables.with_active(|memtable| memtable.publish(last));
+        self.shared.admitted.store(last.to_raw(), Ordering::Release);
+        self.shared.durable.store(self.proven.to_raw(), Ordering::Release);
+        (last, last_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keepstone_types::ValueRef;
+
+    use super::*;
+    use crate::catalog::{table_key, table_value};
+    use crate::record::Row;
+
+    fn commit(version: Version, micros: u64, rows: Vec<Row>) -> CommitRecord {
+        CommitRecord { version, time: Timestamp::from_micros(micros), rows }
+    }
+
+    fn makes(name: &str, id: u32) -> Row {
+        let (key, value) = (ValueRef::from(table_key(name)), Some(table_value(TableId::new(id))));
+        Row { table: TableId::SYSTEM, key, value }
+    }
+
+    fn writes(table: u32) -> Row {
+        Row { table: TableId::new(table), key: ValueRef::empty(), value: None }
+    }
+
+    fn version(timeline: u16, sequence: u64) -> Version {
+        Version::from_parts(Timeline::new(timeline), sequence).unwrap()
+    }
+
+    #[test]
+    fn commits_must_continue_each_other() {
+        let mut sequence = Sequence::new();
+        let mut check = |record: CommitRecord| sequence.accept(&record).map(|made| made.len());
+        assert_eq!(check(commit(version(0, 1), 10, vec![makes("a", 1), writes(1)])), Ok(1));
+        assert_eq!(
+            check(commit(version(0, 2), 11, vec![makes("a", 1), writes(1)])),
+            Ok(0),
+            "made twice, the same"
+        );
+        for (record, part) in [
+            (commit(version(0, 4), 12, vec![]), "expected version 3, found 4"),
+            (commit(version(0, 2), 12, vec![]), "expected version 3, found 2"),
+            (commit(version(1, 3), 12, vec![]), "expected version 3, found 1:3"),
+            (commit(version(0, 3), 11, vec![]), "expected a time after"),
+            (commit(version(0, 3), 12, vec![writes(2)]), "table number 2, which no commit made"),
+            (commit(version(0, 3), 12, vec![makes("b", 1)]), "which another has"),
+            (commit(version(0, 3), 12, vec![makes("a", 2)]), "which another has"),
+        ] {
+            let found = check(record).unwrap_err();
+            assert!(found.contains(part), "{found}");
+        }
+        assert_eq!(check(commit(version(0, 3), 12, vec![writes(1)])), Ok(0), "what was refused left nothing");
+    }
+
+    #[test]
+    fn the_sequence_goes_on_across_timelines() {
+        let mut sequence = Sequence::new();
+        sequence.accept(&commit(version(0, 1), 10, vec![])).unwrap();
+        sequence.change_timeline(Timeline::new(2)).unwrap();
+        assert!(sequence.accept(&commit(version(0, 2), 11, vec![])).is_err());
+        sequence.accept(&commit(version(2, 2), 11, vec![])).unwrap();
+        assert!(sequence.change_timeline(Timeline::new(2)).is_err());
+        assert_eq!(sequence.last().0, version(2, 2));
+    }
+}

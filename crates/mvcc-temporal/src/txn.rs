@@ -1,0 +1,372 @@
+//! Transactions: a private view, private writes, and what was read, until `commit` or drop.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use keepstone_types::{StoreId, Timestamp, ValueRef, Version, lock_rank};
+use keepstone_wal::Durability;
+
+use crate::catalog::{Table, TableId, table_key, table_value};
+use crate::commit_path::{Intent, Submitted, commit, submit};
+use crate::database::Inner;
+use crate::error::{CommitError, ReadError};
+use crate::key_range::KeyRange;
+use crate::read::{Read, VersionedValue, sealed};
+use crate::read_set::{ReadSet, ScanTrace};
+use crate::scan::{Scan, ScanSource};
+use crate::sync::{Arc, Mutex, Ordering};
+use crate::view::View;
+use crate::write_set::WriteSet;
+
+/// What a transaction is protected from. README.md has a table with a test per line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Each call sees the newest committed version; writes are blind and never conflict. No dirty reads or writes, but
+    /// reads may not repeat and updates may be lost.
+    ReadCommitted,
+    /// All calls see one version. Of two transactions that write one key the first to commit wins. Write skew is
+    /// possible.
+    Snapshot,
+    /// As [`Snapshot`](Isolation::Snapshot), and a commit since then to anything that was read, found or absent, by key
+    /// or within a scanned range, is a conflict. The outcome is that of some order, one after the other.
+    #[default]
+    Serializable,
+}
+
+/// How a transaction is begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TxnOptions {
+    /// What it is protected from.
+    pub isolation: Isolation,
+    /// The durability of its commit; never less than the store's own.
+    pub durability: Option<Durability>,
+}
+
+impl TxnOptions {
+    /// Sets [`isolation`](Self#structfield.isolation).
+    #[must_use]
+    pub const fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Sets [`durability`](Self#structfield.durability).
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+}
+
+/// What a commit made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The version: the new one, or the one that was read when nothing was written.
+    pub version: Version,
+    /// When that version was committed; the epoch for version 0.
+    pub time: Timestamp,
+    /// Rows written, the store's own included; 0 when nothing was, and no version was made.
+    pub rows: u64,
+}
+
+/// A transaction. It reads its own writes, ranges included. Dropping it rolls back: nothing of it was ever visible.
+#[must_use = "dropping a transaction rolls it back"]
+pub struct Txn {
+    inner: Arc<Inner>,
+    id: u64,
+    options: TxnOptions,
+    view: View,
+    writes: WriteSet,
+    reads: Mutex<ReadSet>,
+    /// Tables that the view does not have, whose catalog row is among the writes.
+    made: BTreeSet<TableId>,
+    /// Whether any commit since the view is a conflict.
+    everything: bool,
+    /// Whether the end was counted already.
+    ended: bool,
+}
+
+impl fmt::Debug for Txn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Txn");
+        shown.field("id", &self.id).field("isolation", &self.options.isolation);
+        shown.field("version", &self.view.version()).finish_non_exhaustive()
+    }
+}
+
+impl Txn {
+    pub(crate) fn begin(inner: &Arc<Inner>, options: TxnOptions) -> Result<Self, ReadError> {
+        let shared = &inner.shared;
+        shared.must_be_open()?;
+        shared.must_be_same_process()?;
+        shared.counters.begun.add(1);
+        shared.counters.open_transactions.add(1);
+        Ok(Self {
+            inner: Arc::clone(inner),
+            id: shared.next_txn.fetch_add(1, Ordering::Relaxed),
+            options,
+            view: shared.memtables.view(),
+            writes: WriteSet::default(),
+            reads: Mutex::new(lock_rank::MVCC_READ_SET, ReadSet::default()),
+            made: BTreeSet::new(),
+            everything: false,
+            ended: false,
+        })
+    }
+
+    /// The number of this transaction within the process; errors name it.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What it is protected from.
+    #[must_use]
+    pub const fn isolation(&self) -> Isolation {
+        self.options.isolation
+    }
+
+    /// Whether anything was written.
+    #[must_use]
+    pub fn has_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// The version that the next call reads.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.current_view().version()
+    }
+
+    /// Makes every commit since the view a conflict, whatever it wrote.
+    pub(crate) fn depend_on_everything(&mut self) {
+        self.everything = true;
+    }
+
+    pub(crate) const fn view(&self) -> &View {
+        &self.view
+    }
+
+    fn current_view(&self) -> View {
+        match self.options.isolation {
+            Isolation::ReadCommitted => self.inner.shared.memtables.view(),
+            Isolation::Snapshot | Isolation::Serializable => self.view.clone(),
+        }
+    }
+
+    fn records_reads(&self) -> bool {
+        self.options.isolation == Isolation::Serializable
+    }
+
+    /// The table of a name, if a transaction of this process ever wrote to it; otherwise its absence is what was read.
+    fn table_to_read(&self, name: &str) -> Option<Arc<Table>> {
+        let table = self.inner.shared.catalog.get(name);
+        if table.is_none() && self.records_reads() {
+            self.reads.lock().add_key(TableId::SYSTEM, &table_key(name));
+        }
+        table
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// When the store is read-only or closed, a name, key or value is out of its limits, or the transaction becomes too
+    /// large.
+    pub fn put(
+        &mut self,
+        table: &str,
+        key: impl AsRef<[u8]>,
+        value: impl Into<ValueRef>,
+    ) -> Result<(), CommitError> {
+        self.set(table, key.as_ref(), Some(value.into()))
+    }
+
+    /// Deletes a row; a row that is not there is no error, and its history gets a deletion.
+    ///
+    /// # Errors
+    /// As [`put`](Txn::put).
+    pub fn delete(&mut self, table: &str, key: impl AsRef<[u8]>) -> Result<(), CommitError> {
+        self.set(table, key.as_ref(), None)
+    }
+
+    fn set(&mut self, table: &str, key: &[u8], value: Option<ValueRef>) -> Result<(), CommitError> {
+        self.must_be_writable()?;
+        let table = self.inner.shared.catalog.reserve(table)?;
+        self.writes.set(table.id, ValueRef::copy_from(key), value)?;
+        if !table.exists_at(self.view.version()) && self.made.insert(table.id) {
+            self.set_system(&table_key(&table.name), Some(table_value(table.id)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a row of the store's own table.
+    pub(crate) fn set_system(&mut self, key: &[u8], value: Option<ValueRef>) -> Result<(), CommitError> {
+        self.must_be_writable()?;
+        self.writes.set(TableId::SYSTEM, ValueRef::copy_from(key), value)
+    }
+
+    /// Reads a row of the store's own table.
+    pub(crate) fn get_system(&self, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
+        Ok(self.get_row(TableId::SYSTEM, key)?.map(|found| found.value))
+    }
+
+    /// Writes a row of a table by its number.
+    pub(crate) fn set_by_id(
+        &mut self,
+        table: TableId,
+        key: ValueRef,
+        value: Option<ValueRef>,
+    ) -> Result<(), CommitError> {
+        self.must_be_writable()?;
+        self.writes.set(table, key, value)
+    }
+
+    fn must_be_writable(&self) -> Result<(), CommitError> {
+        self.inner.shared.must_be_open()?;
+        if self.inner.shared.read_only { Err(CommitError::ReadOnly) } else { Ok(()) }
+    }
+
+    fn get_row(&self, table: TableId, key: &[u8]) -> Result<Option<VersionedValue>, ReadError> {
+        if let Some(own) = self.writes.get(table, key) {
+            return Ok(own.clone().map(|value| VersionedValue { value, version: None }));
+        }
+        let _call = self.inner.shared.enter()?;
+        if self.records_reads() {
+            self.reads.lock().add_key(table, key);
+        }
+        let row = match self.options.isolation {
+            Isolation::ReadCommitted => self.current_view().get(table, key),
+            Isolation::Snapshot | Isolation::Serializable => self.view.get(table, key),
+        };
+        Ok(row.and_then(|row| Some(VersionedValue { value: row.value?, version: Some(row.version) })))
+    }
+
+    /// Commits: returns when the commit is as durable as asked, and visible to whoever begins next. Without writes
+    /// nothing is stored and nothing can conflict.
+    ///
+    /// # Errors
+    /// Unless it is [`CommitError::CommitOutcomeUnknown`], nothing of the transaction is or will be in the store.
+    pub fn commit(self) -> Result<Receipt, CommitError> {
+        let (inner, intent) = self.into_intent();
+        commit(&inner, intent)
+    }
+
+    /// Hands the commit to the log and returns at once; its place in the order is then fixed.
+    ///
+    /// # Errors
+    /// When the commit is refused: see [`commit`](Txn::commit).
+    pub fn submit(self) -> Result<PendingCommit, CommitError> {
+        let (inner, intent) = self.into_intent();
+        let submitted = submit(&inner, intent)?;
+        Ok(PendingCommit { inner, submitted })
+    }
+
+    fn into_intent(mut self) -> (Arc<Inner>, Intent) {
+        let reads = std::mem::take(&mut *self.reads.lock());
+        let intent = Intent {
+            txn: self.id,
+            isolation: self.options.isolation,
+            durability: self.options.durability,
+            view: self.current_view().version(),
+            began: self.view.version(),
+            reads,
+            writes: std::mem::take(&mut self.writes),
+            everything: self.everything,
+        };
+        self.ended = true;
+        self.inner.shared.counters.open_transactions.subtract(1);
+        (Arc::clone(&self.inner), intent)
+    }
+}
+
+impl Drop for Txn {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.inner.shared.counters.rolled_back.add(1);
+            self.inner.shared.counters.open_transactions.subtract(1);
+        }
+    }
+}
+
+impl sealed::Sealed for Txn {}
+
+impl Read for Txn {
+    fn get_with_version(
+        &self,
+        table: &str,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<VersionedValue>, ReadError> {
+        self.inner.shared.must_be_open()?;
+        match self.table_to_read(table) {
+            Some(table) => self.get_row(table.id, key.as_ref()),
+            None => Ok(None),
+        }
+    }
+
+    fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
+        self.inner.shared.must_be_open()?;
+        let range = range.into();
+        let table = self.table_to_read(table).map(|table| table.id);
+        let trace = table.filter(|_| self.records_reads()).map(|table| {
+            let trace = Arc::new(ScanTrace::new(table, range.clone()));
+            self.reads.lock().add_scan(Arc::clone(&trace));
+            trace
+        });
+        let shared = Arc::clone(&self.inner.shared);
+        let (view, own) = (self.current_view(), self.writes.share());
+        Ok(Scan::new(ScanSource { shared, view, own, table, trace }, range))
+    }
+
+    fn version(&self) -> Version {
+        Self::version(self)
+    }
+
+    fn tables(&self) -> Result<Vec<Arc<str>>, ReadError> {
+        self.inner.shared.must_be_open()?;
+        let range = KeyRange::prefix([crate::catalog::TABLE_PREFIX]);
+        let shared = Arc::clone(&self.inner.shared);
+        let trace = self.records_reads().then(|| {
+            let trace = Arc::new(ScanTrace::new(TableId::SYSTEM, range.clone()));
+            self.reads.lock().add_scan(Arc::clone(&trace));
+            trace
+        });
+        let (view, own, table) = (self.current_view(), self.writes.share(), Some(TableId::SYSTEM));
+        let rows = Scan::new(ScanSource { shared, view, own, table, trace }, range);
+        let mut names = Vec::new();
+        for row in rows {
+            let (key, value) = row?;
+            names.extend(crate::catalog::parse_table_row(&key, Some(&value)).map(|(name, _)| name));
+        }
+        Ok(names)
+    }
+
+    fn store_id(&self) -> StoreId {
+        self.inner.shared.store_id
+    }
+}
+
+/// A commit that was handed to the log. Dropping it does not take the commit back.
+#[must_use = "the commit is known to be durable only after `wait`"]
+pub struct PendingCommit {
+    inner: Arc<Inner>,
+    submitted: Submitted,
+}
+
+impl fmt::Debug for PendingCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCommit").finish_non_exhaustive()
+    }
+}
+
+impl PendingCommit {
+    /// Waits until the commit is as durable as asked, and visible.
+    ///
+    /// # Errors
+    /// As [`Txn::commit`].
+    pub fn wait(self) -> Result<Receipt, CommitError> {
+        self.submitted.wait(&self.inner)
+    }
+}

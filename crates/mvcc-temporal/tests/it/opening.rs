@@ -1,0 +1,360 @@
+//! Opening: what is a store and what is not, who may write it, and what a killed process leaves.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use keepstone_mvcc_temporal::{
+    Access, Database, DatabaseOptions, Durability, Existence, OpenError, Read, ReadError, Recovery,
+};
+use keepstone_types::{Timeline, Version};
+use keepstone_vfs::{
+    DirEntry, IoError, LockError, MemoryVfs, OpenOptions, Vfs, VfsExt, VfsFile, VfsFileExt, VfsLock, Volume,
+};
+
+use crate::support::{DIR, MemoryStore, T, get, keys, kind, on_disk, open_on, options, put};
+
+fn open_kind(result: Result<Database, OpenError>) -> Result<(), &'static str> {
+    result.map(drop).map_err(|error| error.kind().as_str())
+}
+
+fn names(vfs: &dyn Vfs) -> Vec<String> {
+    vfs.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name).collect()
+}
+
+#[test]
+fn existence_is_what_was_asked_for() {
+    let store = MemoryStore::new();
+    let with = |existence| store.open_with(options().existence(existence));
+    assert_eq!(open_kind(with(Existence::MustExist)), Err("not-found"));
+    assert!(store.vfs.list(Path::new(DIR)).is_err(), "asking made nothing");
+    assert_eq!(open_kind(store.open_with(options().access(Access::ReadOnly))), Err("not-found"));
+    assert_eq!(open_kind(with(Existence::Create)), Ok(()));
+    assert_eq!(open_kind(with(Existence::Create)), Err("already-exists"));
+    assert_eq!(open_kind(with(Existence::MustExist)), Ok(()));
+    assert_eq!(open_kind(with(Existence::CreateIfMissing)), Ok(()));
+    assert_eq!(names(&store.vfs), ["KEEPSTONE", "LOCK", "log"]);
+}
+
+#[test]
+fn folders_above_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/store");
+    let database = Database::open(&path, options()).unwrap();
+    put(&database, "a", "1");
+    drop(database);
+    assert_eq!(get(&Database::open(&path, options()).unwrap(), "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_left_alone() {
+    for name in ["notes.txt", "log", "KEEPSTONE.old"] {
+        let vfs = MemoryVfs::new();
+        vfs.create_dir(Path::new(DIR)).unwrap();
+        let file = vfs.open(&Path::new(DIR).join(name), OpenOptions::CREATE_NEW).unwrap();
+        file.write_all_at(b"mine", 0).unwrap();
+        let error = open_on(Arc::new(vfs.clone()), options()).unwrap_err();
+        assert!(matches!(&error, OpenError::NotAStore { found, .. } if found == name), "{error}");
+        assert!(error.to_string().contains("KEEPSTONE"), "{error}");
+        assert_eq!(names(&vfs), [name], "nothing was written");
+    }
+}
+
+#[test]
+fn a_store_without_its_identity_is_not_opened_nor_overwritten() {
+    let store = MemoryStore::new();
+    put(&store.open(), "a", "1");
+    let identity = Path::new(DIR).join("KEEPSTONE");
+    let kept = store.vfs.read_file(&identity, 4_096).unwrap();
+    store.vfs.remove(&identity).unwrap();
+    assert_eq!(open_kind(store.open_with(options())), Err("not-a-store"));
+    store.vfs.replace_file(&identity, &kept).unwrap();
+    assert_eq!(get(&store.open(), "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn damaged_foreign_and_newer_identities_are_refused_and_nothing_is_written() {
+    let store = MemoryStore::new();
+    put(&store.open(), "a", "1");
+    let identity = Path::new(DIR).join("KEEPSTONE");
+    let good = store.vfs.read_file(&identity, 4_096).unwrap();
+    let changed = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        bytes
+    };
+    for (bytes, expected) in [
+        (Vec::new(), "identity"),
+        (b"KEEPSTONE STORE\n".to_vec(), "identity"),
+        (good[..100].to_vec(), "identity"),
+        (changed(0, b'k'), "identity"),
+        (changed(60, 1), "identity"),
+        (changed(16, 9), "newer-format"),
+        (vec![0; 5_000], "io"),
+    ] {
+        store.vfs.replace_file(&identity, &bytes).unwrap();
+        let before = store.vfs.snapshot();
+        for access in [Access::Write, Access::ReadOnly, Access::WriteIfFree] {
+            assert_eq!(open_kind(store.open_with(options().access(access))), Err(expected));
+        }
+        assert_eq!(all_files(&store.vfs), all_files(&before), "something was written");
+    }
+}
+
+fn all_files(vfs: &MemoryVfs) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for dir in [DIR, "/store/log"] {
+        for entry in vfs.list(Path::new(dir)).unwrap() {
+            if entry.kind == keepstone_vfs::EntryKind::File {
+                let bytes = vfs.read_file(&Path::new(dir).join(&entry.name), 1 << 30).unwrap();
+                files.push((format!("{dir}/{}", entry.name), bytes));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn one_writer_many_readers() {
+    let (dir, database) = on_disk();
+    let path = dir.path().join("store");
+    put(&database, "a", "1");
+    let open = |access| Database::open(&path, options().access(access));
+    match open(Access::Write).unwrap_err() {
+        error @ OpenError::Locked { .. } => {
+            assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+            assert!(error.is_retryable());
+        }
+        other => panic!("{other}"),
+    }
+    for access in [Access::ReadOnly, Access::WriteIfFree] {
+        let reader = open(access).unwrap();
+        assert!(reader.is_read_only());
+        assert_eq!(get(&reader, "a").as_deref(), Some("1"));
+        let mut txn = reader.begin().unwrap();
+        assert_eq!(kind(txn.put(T, "b", b"1".as_slice())), Err("read-only"));
+        assert_eq!(txn.commit().unwrap().rows, 0);
+        assert_eq!(kind(reader.rollback_to(reader.visible_version())), Err("read-only"));
+        assert_eq!(kind(reader.name_version("n", reader.visible_version())), Err("read-only"));
+        let report = reader.check().unwrap();
+        assert!(report.is_sound(), "{:?}", report.findings);
+        reader.close().unwrap();
+    }
+    put(&database, "b", "2");
+    drop(database);
+    assert!(!open(Access::WriteIfFree).unwrap().is_read_only());
+}
+
+#[test]
+fn every_step_of_making_a_store_can_be_the_last() {
+    // A disk that fails from its n-th changing call on; what it leaves must open as a new store, with nothing in it.
+    let mut finished = false;
+    for steps in 0..200 {
+        let memory = MemoryVfs::new();
+        let disk = StopsAfter::new(memory.clone(), steps);
+        let made = open_on(Arc::new(disk), options());
+        finished = made.is_ok();
+        drop(made);
+        let after = memory.snapshot();
+        let again = open_on(Arc::new(after), options());
+        let again = again.unwrap_or_else(|error| panic!("after {steps} steps: {error}"));
+        assert_eq!(keys(&again, ..), Vec::<String>::new());
+        put(&again, "a", "1");
+        if finished {
+            break;
+        }
+    }
+    assert!(finished, "the store was never made");
+}
+
+#[test]
+fn a_killed_process_leaves_every_acknowledged_commit() {
+    let store = MemoryStore::new();
+    let database = store.open();
+    let mut expected = Vec::new();
+    for number in 0..40 {
+        expected.push(format!("{number:02}"));
+        put(&database, &expected[number], "v");
+        let killed = store.killed().open();
+        assert_eq!(keys(&killed, ..), expected);
+        assert_eq!(killed.visible_version(), database.visible_version());
+        assert_eq!(killed.durable_version(), database.durable_version());
+    }
+}
+
+#[test]
+fn the_default_durability_is_the_stores_own() {
+    let store = MemoryStore::new();
+    drop(store.open_with(options().durability(Durability::Full)).unwrap());
+    let database = store.open();
+    put(&database, "a", "1");
+    assert_eq!(database.durable_version(), database.visible_version());
+    let relaxed = Durability::Relaxed { max_commits: 1_000, max_delay: std::time::Duration::from_secs(60) };
+    drop(database);
+    let database = store.open_with(options().durability(relaxed)).unwrap();
+    put(&database, "a", "2");
+    assert!(database.durable_version() <= database.visible_version());
+    database.sync().unwrap();
+    assert_eq!(database.durable_version(), database.visible_version());
+}
+
+#[test]
+fn a_crash_with_relaxed_durability_changes_the_timeline() {
+    let relaxed = || {
+        let max_delay = std::time::Duration::from_secs(3_600);
+        options().durability(Durability::Relaxed { max_commits: 1_000, max_delay })
+    };
+    let store = MemoryStore::new();
+    let database = store.open_with(relaxed()).unwrap();
+    for value in ["1", "2", "3"] {
+        put(&database, "a", value);
+    }
+    assert_eq!(database.durable_version(), Version::ZERO);
+    let mut store = store.killed();
+    for timeline in 1..4_u16 {
+        let database = store.open_with(relaxed()).unwrap();
+        assert!(database.recovery().timeline_changed && !database.recovery().clean);
+        assert_eq!(database.durable_version(), database.visible_version(), "what opening shows is durable");
+        let made = put(&database, "a", &format!("on {timeline}")).version;
+        let expected = Version::from_parts(Timeline::new(timeline), 3 + u64::from(timeline)).unwrap();
+        assert_eq!(made, expected);
+        let nearest = database.commits().nth(1).unwrap().version;
+        let cut = made.on(Timeline::new(timeline - 1));
+        let error = database.snapshot_at(cut).unwrap_err();
+        assert_eq!(error, ReadError::UnknownVersion { asked: cut, nearest });
+        assert_eq!(get(&database.snapshot_at(Version::from_raw(2)).unwrap(), "a").as_deref(), Some("2"));
+        assert_eq!(database.history(T, "a").unwrap().count(), 3 + usize::from(timeline));
+        database.sync().unwrap();
+        let report = database.check().unwrap();
+        assert!(report.is_sound(), "{:?}", report.findings);
+        store = store.killed();
+    }
+}
+
+#[test]
+fn damage_is_refused_and_the_prefix_can_be_opened() {
+    let store = MemoryStore::new();
+    let database = store.open();
+    let mut contents = vec![Vec::new()];
+    for number in 0..60 {
+        put(&database, &format!("{:02}", number % 20), &number.to_string());
+        contents.push(crate::support::rows(&database, ..));
+    }
+    database.close().unwrap();
+    let log = Path::new(DIR).join("log");
+    let segments = store.vfs.list(&log).unwrap();
+    let segment = segments.iter().find(|entry| entry.name.ends_with(".wal")).unwrap();
+    let file = store.vfs.open(&log.join(&segment.name), OpenOptions::WRITE).unwrap();
+    // Far more than one sector in the middle of the records: beyond healing.
+    file.write_all_at(&[0xAA; 5 * 4_096], 8_192 + 40 * 4_096).unwrap();
+    let error = store.open_with(options()).unwrap_err();
+    assert_eq!(error.kind().as_str(), "damaged", "{error}");
+    assert!(error.to_string().contains("keepstone check"), "{error}");
+    let database = store.open_with(options().recovery(Recovery::Prefix)).unwrap();
+    let version = database.visible_version();
+    let kept = usize::try_from(version.sequence()).unwrap();
+    assert!(kept > 0 && kept < 60, "{kept}");
+    assert_eq!(crate::support::rows(&database, ..), contents[kept]);
+    let made = put(&database, "new", "1").version;
+    assert_eq!((made.timeline(), made.sequence()), (Timeline::new(1), version.sequence() + 1));
+    assert!(database.check().unwrap().is_sound());
+    drop(database);
+    assert_eq!(store.open().visible_version(), made);
+}
+
+#[test]
+fn options_out_of_bounds_are_refused_before_anything_is_made() {
+    let store = MemoryStore::new();
+    for options in [
+        DatabaseOptions::default().window_bytes_max(0),
+        DatabaseOptions::default().recovery(Recovery::ReadOnlyAtCheckpoint),
+    ] {
+        assert!(store.open_with(options).is_err());
+        assert!(store.vfs.list(Path::new(DIR)).is_err());
+    }
+}
+
+#[test]
+fn network_file_systems_are_refused_unless_forced() {
+    let vfs: Arc<dyn Vfs> = Arc::new(Remote(MemoryVfs::new()));
+    let error = open_on(Arc::clone(&vfs), options()).unwrap_err();
+    assert!(matches!(error, OpenError::NetworkVolume { protocol: "nfs", .. }), "{error}");
+    let database = open_on(vfs, options().force_network(true)).unwrap();
+    put(&database, "a", "1");
+}
+
+#[test]
+fn a_name_of_another_store_means_another_store() {
+    let (one, two) = (MemoryStore::new().open(), MemoryStore::new().open());
+    assert_ne!(one.store_id(), two.store_id());
+}
+
+/// Passes everything on to a file system in memory, through one place that may refuse.
+macro_rules! pass_on {
+    ($disk:ty, $refuse:expr, $volume:expr) => {
+        impl Vfs for $disk {
+            fn open(&self, path: &Path, options: OpenOptions) -> Result<Arc<dyn VfsFile>, IoError> {
+                if options.mode == keepstone_vfs::OpenMode::CreateNew {
+                    $refuse(self, path)?;
+                }
+                self.0.open(path, options)
+            }
+            fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+                $refuse(self, from)?;
+                self.0.rename(from, to)
+            }
+            fn remove(&self, path: &Path) -> Result<(), IoError> {
+                $refuse(self, path)?;
+                self.0.remove(path)
+            }
+            fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
+                self.0.list(dir)
+            }
+            fn create_dir(&self, path: &Path) -> Result<(), IoError> {
+                $refuse(self, path)?;
+                self.0.create_dir(path)
+            }
+            fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+                $refuse(self, dir)?;
+                self.0.sync_dir(dir)
+            }
+            fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn VfsLock>, LockError> {
+                $refuse(self, path)?;
+                self.0.lock(path, holder)
+            }
+            fn volume(&self, path: &Path) -> Result<Volume, IoError> {
+                $volume(self, path)
+            }
+        }
+    };
+}
+
+/// A disk that refuses every change after a number of them.
+#[derive(Debug)]
+struct StopsAfter(MemoryVfs, std::sync::atomic::AtomicI64);
+
+impl StopsAfter {
+    fn new(vfs: MemoryVfs, steps: i64) -> Self {
+        Self(vfs, std::sync::atomic::AtomicI64::new(steps))
+    }
+
+    fn step(&self, path: &Path) -> Result<(), IoError> {
+        if self.1.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        let refused = std::io::Error::other("the power went");
+        Err(IoError::new(keepstone_vfs::IoOperation::Write, path, refused))
+    }
+}
+
+pass_on!(StopsAfter, |disk: &StopsAfter, path: &Path| disk.step(path), |disk: &StopsAfter, path: &Path| {
+    disk.0.volume(path)
+});
+
+/// A disk on the network.
+#[derive(Debug)]
+struct Remote(MemoryVfs);
+
+pass_on!(Remote, |_: &Remote, _: &Path| Ok::<(), IoError>(()), |disk: &Remote, path: &Path| {
+    let found = disk.0.volume(path)?;
+    Ok(Volume::new(found.free_bytes, Some("nfs")))
+});

@@ -1,0 +1,164 @@
+//! Reading: scans from both ends, own writes merged in, snapshots, tables.
+
+use keepstone_mvcc_temporal::{KeyRange, Read, ReadError, Snapshot};
+
+use crate::support::{T, delete, get, keys, memory, on_both, put, rows};
+
+#[test]
+fn a_transaction_reads_its_own_writes_ranges_included() {
+    on_both(|database| {
+        for key in ["a", "c", "e", "g"] {
+            put(&database, key, "stored");
+        }
+        let mut txn = database.begin().unwrap();
+        txn.put(T, "b", b"own".as_slice()).unwrap();
+        txn.put(T, "c", b"own".as_slice()).unwrap();
+        txn.delete(T, "e").unwrap();
+        txn.delete(T, "f").unwrap();
+        txn.put(T, "h", b"own".as_slice()).unwrap();
+        let expected = [("a", "stored"), ("b", "own"), ("c", "own"), ("g", "stored"), ("h", "own")];
+        let expected: Vec<_> = expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        assert_eq!(rows(&txn, ..), expected);
+        let back: Vec<_> = txn.scan(T, ..).unwrap().rev().map(|row| row.unwrap().0.to_vec()).collect();
+        assert_eq!(back, [b"h", b"g", b"c", b"b", b"a"]);
+        assert_eq!(keys(&txn, "b".."g"), ["b", "c"]);
+        assert_eq!((get(&txn, "e"), get(&txn, "b").as_deref()), (None, Some("own")));
+        assert_eq!(txn.get_with_version(T, "b").unwrap().unwrap().version, None);
+        assert_eq!(keys(&database, ..), ["a", "c", "e", "g"], "nothing is visible before the commit");
+        txn.commit().unwrap();
+        assert_eq!(rows(&database, ..), expected);
+    });
+}
+
+#[test]
+fn a_scan_sees_what_was_there_when_it_began() {
+    let database = memory();
+    for number in 0..1_000 {
+        put(&database, &format!("{number:04}"), "v");
+    }
+    let mut txn = database.begin().unwrap();
+    let mut seen = 0;
+    for row in txn.scan(T, ..).unwrap() {
+        let (key, _) = row.unwrap();
+        txn.delete(T, &*key).unwrap();
+        txn.put(T, [&*key, b"x"].concat(), b"new".as_slice()).unwrap();
+        seen += 1;
+    }
+    assert_eq!(seen, 1_000);
+    assert_eq!(keys(&txn, ..).len(), 1_000);
+    txn.commit().unwrap();
+    assert!(keys(&database, ..).iter().all(|key| key.ends_with('x')));
+}
+
+#[test]
+fn both_ends_meet_wherever_they_are_taken() {
+    let database = memory();
+    let all: Vec<String> = (0..700).map(|number| format!("{number:03}")).collect();
+    let mut txn = database.begin().unwrap();
+    for key in &all {
+        txn.put(T, key, b"v".as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+    // A pattern of steps from the front and the back, repeated until nothing is left.
+    for pattern in [&[true][..], &[false], &[true, false], &[true, true, false], &[false, false, false, true]]
+    {
+        let mut scan = database.scan(T, ..).unwrap();
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        for up in pattern.iter().cycle() {
+            let row = if *up { scan.next() } else { scan.next_back() };
+            let Some(row) = row else { break };
+            let key = String::from_utf8(row.unwrap().0.to_vec()).unwrap();
+            if *up { front.push(key) } else { back.push(key) }
+        }
+        assert!(scan.next().is_none() && scan.next_back().is_none(), "a scan that ended stays ended");
+        front.extend(back.into_iter().rev());
+        assert_eq!(front, all, "{pattern:?}");
+    }
+}
+
+#[test]
+fn ranges_of_every_shape() {
+    let database = memory();
+    for key in ["", "a", "ab", "b", "c"] {
+        put(&database, key, "v");
+    }
+    let check = |range: KeyRange, expected: &[&str]| assert_eq!(keys(&database, range), expected);
+    check((..).into(), &["", "a", "ab", "b", "c"]);
+    check(("a".."b").into(), &["a", "ab"]);
+    check(("a"..="b").into(), &["a", "ab", "b"]);
+    check(("b"..).into(), &["b", "c"]);
+    check((.."b").into(), &["", "a", "ab"]);
+    check((..="a").into(), &["", "a"]);
+    check(KeyRange::prefix("a"), &["a", "ab"]);
+    check(("c".."a").into(), &[]);
+    check(("x"..).into(), &[]);
+    assert_eq!(database.scan("no such table", ..).unwrap().count(), 0);
+}
+
+#[test]
+fn iterators_and_snapshots_outlive_what_they_came_from() {
+    let database = memory();
+    put(&database, "a", "1");
+    let txn = database.begin().unwrap();
+    let scan = txn.scan(T, ..).unwrap();
+    let snapshot = database.snapshot().unwrap();
+    drop(txn);
+    delete(&database, "a");
+    put(&database, "b", "2");
+    assert_eq!(scan.map(|row| row.unwrap().0.to_vec()).collect::<Vec<_>>(), [b"a"]);
+    drop(database);
+    assert_eq!(keys(&snapshot, ..), ["a"], "a snapshot keeps the store open");
+    assert_eq!(get(&snapshot.clone(), "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn tables_exist_from_the_commit_that_wrote_to_them() {
+    let database = memory();
+    let names = |reader: &Snapshot| -> Vec<String> {
+        database.tables(reader).unwrap().iter().map(ToString::to_string).collect()
+    };
+    let before = database.snapshot().unwrap();
+    let mut txn = database.begin().unwrap();
+    txn.put("b", "k", b"v".as_slice()).unwrap();
+    txn.put("a", "k", b"v".as_slice()).unwrap();
+    assert_eq!(txn.tables().unwrap().iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(names(&database.snapshot().unwrap()), Vec::<String>::new());
+    txn.commit().unwrap();
+    assert_eq!(names(&database.snapshot().unwrap()), ["a", "b"]);
+    assert_eq!(names(&before), Vec::<String>::new());
+    let mut dropped = database.begin().unwrap();
+    dropped.put("c", "k", b"v".as_slice()).unwrap();
+    drop(dropped);
+    assert_eq!(names(&database.snapshot().unwrap()), ["a", "b"], "a rolled back table is none");
+}
+
+#[test]
+fn tables_do_not_share_keys() {
+    let database = memory();
+    let mut txn = database.begin().unwrap();
+    for table in ["one", "two", "three"] {
+        txn.put(table, "k", table.as_bytes()).unwrap();
+    }
+    txn.commit().unwrap();
+    for table in ["one", "two", "three"] {
+        assert_eq!(database.get(table, "k").unwrap().unwrap(), *table.as_bytes());
+        assert_eq!(database.scan(table, ..).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn another_stores_handle_is_refused() {
+    let (one, two) = (memory(), memory());
+    let error = one.tables(&two.snapshot().unwrap()).unwrap_err();
+    assert_eq!(error, ReadError::WrongStore { expected: one.store_id(), found: two.store_id() });
+}
+
+#[test]
+fn values_survive_everything() {
+    let database = memory();
+    put(&database, "k", "kept");
+    let value = database.get(T, "k").unwrap().unwrap();
+    delete(&database, "k");
+    database.close().unwrap();
+    assert_eq!(value, b"kept");
+}

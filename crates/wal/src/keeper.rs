@@ -1,0 +1,216 @@
+//! The keeper: one background thread per log that makes spares ready, writes the idle mark, honours `max_delay`, and
+//! leads when nobody else does. It is never on a commit's path, unless there is no spare.
+//!
+//! Invariants:
+//! * At most one spare is ready; only the keeper makes one, so nobody writes zeros twice.
+//! * Every request for a spare is answered: with a spare, with the error of an attempt that began after the request, or
+//!   by the keeper's end.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use keepstone_types::lock_rank;
+use keepstone_vfs::{IoError, VfsFile, VfsLock};
+
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+use crate::zeroed::Spare;
+
+/// What the keeper is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct KeeperState {
+    pub(crate) stop: bool,
+    /// The thread has ended.
+    ended: bool,
+    spare: Option<Spare>,
+    /// Length of the next spare.
+    pub(crate) spare_len: u64,
+    /// Requests for a spare, and the last that has been tried.
+    asked: u64,
+    tried: u64,
+    failure: Option<IoError>,
+    /// Segments that may become spares.
+    pub(crate) recycled: Vec<PathBuf>,
+    /// Something is queued and nobody waits for it.
+    lead: bool,
+    /// A file whose seal is to be synced.
+    seal: Option<Arc<dyn VfsFile>>,
+    /// When to look at the clock again.
+    tick: Option<Duration>,
+    pub(crate) thread: Option<JoinHandle<()>>,
+    pub(crate) lock: Option<Box<dyn VfsLock>>,
+}
+
+/// The keeper's side of the log.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) state: Mutex<KeeperState>,
+    /// Wakes the keeper.
+    bell: Condvar,
+    /// Wakes those who wait for a spare.
+    answered: Condvar,
+    /// The keeper will look at the clock by itself.
+    ticking: AtomicBool,
+}
+
+/// What the keeper does next.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Stop,
+    Lead,
+    SyncSeal(Arc<dyn VfsFile>),
+    MakeSpare { attempt: u64, len: u64, from: Option<PathBuf> },
+    Remove(Vec<PathBuf>),
+    Tick,
+}
+
+/// No spare, and why.
+#[derive(Debug)]
+pub(crate) enum NoSpare {
+    Failed(IoError),
+    KeeperEnded,
+}
+
+impl Keeper {
+    pub(crate) fn new(spare_len: u64, lock: Option<Box<dyn VfsLock>>) -> Self {
+        // The first spare is asked for before anybody needs it.
+        let state = KeeperState { spare_len, asked: 1, lock, ..KeeperState::default() };
+        Self {
+            state: Mutex::new(lock_rank::LOG_KEEPER, state),
+            bell: Condvar::new(),
+            answered: Condvar::new(),
+            ticking: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the spare, waiting for one to be made if there is none, and asks for the next.
+    pub(crate) fn take_spare(&self) -> Result<Spare, NoSpare> {
+        let mut state = self.state.lock();
+        state.asked = state.asked.saturating_add(1);
+        let request = state.asked;
+        self.bell.notify_one();
+        loop {
+            if let Some(spare) = state.spare.take() {
+                state.asked = state.asked.max(state.tried.saturating_add(1));
+                self.bell.notify_one();
+                return Ok(spare);
+            }
+            if state.ended {
+                return Err(NoSpare::KeeperEnded);
+            }
+            if state.tried >= request {
+                if let Some(failure) = &state.failure {
+                    return Err(NoSpare::Failed(failure.duplicate()));
+                }
+                state.asked = state.asked.saturating_add(1);
+                self.bell.notify_one();
+            }
+            self.answered.wait(&mut state);
+        }
+    }
+
+    /// Hands the keeper a spare back, or a spare that somebody else made.
+    pub(crate) fn give_back(&self, spare: Spare) {
+        let mut state = self.state.lock();
+        if state.spare.is_none() {
+            state.spare = Some(spare);
+        }
+    }
+
+    /// The answer to an attempt.
+    pub(crate) fn answer(&self, attempt: u64, made: Result<Spare, IoError>) {
+        let mut state = self.state.lock();
+        state.tried = state.tried.max(attempt);
+        match made {
+            Ok(spare) => (state.spare, state.failure) = (Some(spare), None),
+            Err(error) => state.failure = Some(error),
+        }
+        drop(state);
+        self.answered.notify_all();
+    }
+
+    /// Asks the keeper to lead, because nobody waits for what is queued.
+    pub(crate) fn ask_to_lead(&self) {
+        self.state.lock().lead = true;
+        self.bell.notify_one();
+    }
+
+    /// Asks the keeper to sync a seal.
+    pub(crate) fn sync_seal(&self, file: Arc<dyn VfsFile>) {
+        self.state.lock().seal = Some(file);
+        self.bell.notify_one();
+    }
+
+    /// Files that may become spares.
+    pub(crate) fn recycle(&self, paths: Vec<PathBuf>) {
+        self.state.lock().recycled.extend(paths);
+        self.bell.notify_one();
+    }
+
+    /// Has the keeper look at the clock in `delay`, unless it will anyway. One wake-up per idle-to-busy change.
+    pub(crate) fn tick_in(&self, now: Duration, delay: Duration) {
+        if self.ticking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.state.lock().tick = Some(now.saturating_add(delay));
+        self.bell.notify_one();
+    }
+
+    /// The keeper looks at the clock now; who wants it to look again must say so from here on.
+    pub(crate) fn begin_tick(&self) {
+        let mut state = self.state.lock();
+        state.tick = None;
+        self.ticking.store(false, Ordering::Release);
+    }
+
+    /// The keeper itself wants to look at the clock again.
+    pub(crate) fn tick_at(&self, at: Duration) {
+        let mut state = self.state.lock();
+        state.tick = Some(state.tick.map_or(at, |tick| tick.min(at)));
+        self.ticking.store(true, Ordering::Release);
+    }
+
+    /// Tells the keeper to end.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.bell.notify_one();
+    }
+
+    /// The keeper has ended: nobody may wait for it.
+    pub(crate) fn ended(&self) {
+        self.state.lock().ended = true;
+        self.answered.notify_all();
+    }
+
+    /// Waits for something to do.
+    pub(crate) fn next_job(&self, now: &dyn Fn() -> Duration) -> Job {
+        let mut state = self.state.lock();
+        loop {
+            if state.stop {
+                return Job::Stop;
+            }
+            if std::mem::take(&mut state.lead) {
+                return Job::Lead;
+            }
+            if let Some(file) = state.seal.take() {
+                return Job::SyncSeal(file);
+            }
+            if state.spare.is_none() && state.tried < state.asked {
+                let from = state.recycled.pop();
+                let (attempt, len) = (state.asked, state.spare_len);
+                return Job::MakeSpare { attempt, len, from };
+            }
+            if state.spare.is_some() && !state.recycled.is_empty() {
+                return Job::Remove(std::mem::take(&mut state.recycled));
+            }
+            match state.tick.map(|tick| tick.saturating_sub(now())) {
+                Some(Duration::ZERO) => return Job::Tick,
+                Some(left) => {
+                    // With a clock that stands still this is how often it is looked at.
+                    self.bell.wait_for(&mut state, left.min(Duration::from_secs(1)));
+                }
+                None => self.bell.wait(&mut state),
+            }
+        }
+    }
+}
