@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use keepstone_mvcc_temporal as mvcc;
+use keepstone_types::NodeId;
 
 use crate::error::{CloseError, CommitError, ErrorKind, OpenError, ReadError};
 use crate::layout;
+use crate::store::StoreInner;
 
 const fn kind(kind: mvcc::ErrorKind) -> ErrorKind {
     ErrorKind(kind.as_str())
@@ -41,7 +43,8 @@ pub(crate) fn commit_error(error: mvcc::CommitError) -> CommitError {
     use mvcc::CommitError as E;
     match error {
         E::Conflict { txn, table, key, version } => {
-            CommitError::Conflict { txn, key: readable(&table, &key), table: table.to_string(), version }
+            let key = readable(&table, &key, &|id| format!("node {id}"));
+            CommitError::Conflict { txn, key, table: table.to_string(), version }
         }
         E::ConflictWindowExceeded { txn, began, oldest } => {
             CommitError::ConflictWindowExceeded { txn, began, oldest }
@@ -72,19 +75,26 @@ pub(crate) fn close_error(error: mvcc::CloseError) -> CloseError {
     }
 }
 
-/// The key of a row as a person can read it.
-fn readable(table: &str, row: &[u8]) -> String {
+/// As [`commit_error`], with the nodes of a conflict named by their keys where they still have one.
+pub(crate) fn named_commit_error(store: &StoreInner, error: mvcc::CommitError) -> CommitError {
+    let mvcc::CommitError::Conflict { txn, table, key, version } = error else {
+        return commit_error(error);
+    };
+    let name = |id: NodeId| {
+        let record = store.view().ok().and_then(|view| view.record(id).ok().flatten());
+        record.map_or_else(|| format!("node {id}"), |record| format!("{:?}", record.key))
+    };
+    CommitError::Conflict { txn, key: readable(&table, &key, &name), table: table.to_string(), version }
+}
+
+/// The key of a row as a person can read it; `name` says what a node is called.
+fn readable(table: &str, row: &[u8], name: &dyn Fn(NodeId) -> String) -> String {
+    let link = |from, verb, to| format!("link {} {verb:?} {}", name(from), name(to));
     let parsed = match table {
         layout::KEYS => layout::parse_key_row(row).map(|(_, key)| format!("{key:?}")),
-        layout::NODES | layout::FINGERPRINTS | layout::EMBEDDINGS => {
-            layout::parse_id(row).map(|id| format!("node {id}"))
-        }
-        layout::LINKS_OUT => {
-            layout::parse_link_row(row).map(|(from, verb, to)| format!("link {from} {verb:?} {to}"))
-        }
-        layout::LINKS_IN => {
-            layout::parse_link_row(row).map(|(to, verb, from)| format!("link {from} {verb:?} {to}"))
-        }
+        layout::NODES | layout::FINGERPRINTS | layout::EMBEDDINGS => layout::parse_id(row).map(name),
+        layout::LINKS_OUT => layout::parse_link_row(row).map(|(from, verb, to)| link(from, verb, to)),
+        layout::LINKS_IN => layout::parse_link_row(row).map(|(to, verb, from)| link(from, verb, to)),
         layout::ADDRESSES => layout::parse_address_row(row).map(|address| format!("address {address}")),
         _ => None,
     };

@@ -172,13 +172,14 @@ pub(crate) fn end_links(txn: &mut Txn, id: NodeId) -> Result<(), ChangeError> {
     Ok(())
 }
 
-/// Gives a reserved id back when no link names it any more.
+/// Gives a reserved id back when no link names it any more. When one still does, the id is held: two transactions that
+/// each end one of its last two links must not both leave it to the other.
 fn release(txn: &mut Txn, id: NodeId) -> Result<(), ChangeError> {
     let Some(record) = txn.view().record(id)?.filter(|record| record.reserved) else {
         return Ok(());
     };
     if txn.view().scan(layout::LINKS_IN, KeyRange::prefix(id.to_bytes()))?.next().transpose()?.is_some() {
-        return Ok(());
+        return hold(txn, record.collection, &record.key, KeyEntry { id, reserved: true });
     }
     txn.delete_row(layout::NODES, &id.to_bytes())?;
     txn.delete_row(layout::KEYS, &layout::key_row(record.collection, &record.key))

@@ -221,11 +221,7 @@ impl fmt::Debug for Store {
 
 impl Reader for Store {
     fn source(&self) -> Result<Source<'_>, ReadError> {
-        Ok(Source {
-            store_id: self.inner.store_id,
-            view: View::Snapshot(self.inner.database.snapshot().map_err(read_error)?),
-            as_of: AsOf::Now(&*self.inner.clock),
-        })
+        self.inner.view()
     }
 }
 
@@ -265,6 +261,15 @@ impl<E> CommitFailure for WriteError<E> {
 }
 
 impl StoreInner {
+    /// A view of the newest version.
+    pub(crate) fn view(&self) -> Result<Source<'_>, ReadError> {
+        Ok(Source {
+            store_id: self.store_id,
+            view: View::Snapshot(self.database.snapshot().map_err(read_error)?),
+            as_of: AsOf::Now(&*self.clock),
+        })
+    }
+
     /// Runs a read and records how long it took.
     pub(crate) fn measure<R>(&self, operation: Operation, read: impl FnOnce() -> R) -> R {
         if !self.meters.is_on() && !self.hub.is_on() {

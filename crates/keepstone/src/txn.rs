@@ -10,7 +10,7 @@ use crate::catalog::CollectionRecord;
 use crate::change_error::ChangeError;
 use crate::engine;
 use crate::error::{CommitError, ReadError};
-use crate::error_map::commit_error;
+use crate::error_map::{commit_error, named_commit_error};
 use crate::layout::CollectionId;
 use crate::options::Durability;
 use crate::read::{AsOf, Reader, Source, View};
@@ -177,7 +177,9 @@ impl Txn {
     pub fn commit(self) -> Result<Receipt, CommitError> {
         self.expect_whole()?;
         let store = Arc::clone(&self.store);
-        store.measure_commit(|| self.inner.commit().map(engine::receipt).map_err(commit_error))
+        store.measure_commit(|| {
+            self.inner.commit().map(engine::receipt).map_err(|error| named_commit_error(&store, error))
+        })
     }
 
     /// Queues its writes and returns at once; [`PendingCommit::wait`] tells when they are durable and visible.
@@ -187,7 +189,7 @@ impl Txn {
     pub fn submit(self) -> Result<PendingCommit, CommitError> {
         self.expect_whole()?;
         let store = Arc::clone(&self.store);
-        let inner = self.inner.submit().map_err(commit_error)?;
+        let inner = self.inner.submit().map_err(|error| named_commit_error(&store, error))?;
         Ok(PendingCommit { inner, store })
     }
 
@@ -225,7 +227,9 @@ impl PendingCommit {
     /// # Errors
     /// As [`Txn::commit`].
     pub fn wait(self) -> Result<Receipt, CommitError> {
-        self.store.measure_commit(|| self.inner.wait().map(engine::receipt).map_err(commit_error))
+        self.store.measure_commit(|| {
+            self.inner.wait().map(engine::receipt).map_err(|error| named_commit_error(&self.store, error))
+        })
     }
 }
 

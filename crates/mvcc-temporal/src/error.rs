@@ -185,6 +185,16 @@ impl OpenError {
         })
     }
 
+    /// Whether bytes on disk are not what was written there.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Identity { .. } | Self::Record { .. } => true,
+            Self::Log { kind, .. } => matches!(kind.0, "damaged" | "missing-segment" | "foreign-store"),
+            _ => false,
+        }
+    }
+
     /// Whether the same call may succeed later without anything being mended.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

@@ -60,7 +60,11 @@ fn keep<S: LogSink>(writer: &Writer<S>) {
     }
 }
 
-fn make<S: LogSink>(writer: &Writer<S>, len: u64, from: Option<std::path::PathBuf>) -> Result<Spare, IoError> {
+fn make<S: LogSink>(
+    writer: &Writer<S>,
+    len: u64,
+    from: Option<std::path::PathBuf>,
+) -> Result<Spare, IoError> {
     if let Some(used) = from {
         match recycle(writer.vfs(), used.clone(), len) {
             Ok(spare) => return Ok(spare),
@@ -138,7 +142,8 @@ impl<S: LogSink> Writer<S> {
         let marked = self.with_turn(|| {
             let mut tail = self.tail.lock();
             let written = tail.written();
-            let needed = tail.synced == written && written.sequence > self.marked_sequence.load(Ordering::Acquire);
+            let needed =
+                tail.synced == written && written.sequence > self.marked_sequence.load(Ordering::Acquire);
             if !needed || !tail.write_own(RecordKind::MARK, &[], RESERVED_SECTORS).map_err(PoisonCause::Io)? {
                 return Ok(None);
             }

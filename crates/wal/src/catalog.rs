@@ -140,8 +140,7 @@ impl CatalogState {
         let read = self.readers.values().copied().min().unwrap_or(u64::MAX);
         let mut free = Vec::new();
         while let Some(first) = self.segments.front() {
-            let goes =
-                first.end.is_some_and(|end| end.next_lsn <= limit) && first.header.number < read;
+            let goes = first.end.is_some_and(|end| end.next_lsn <= limit) && first.header.number < read;
             if !goes {
                 break;
             }

@@ -67,7 +67,12 @@ pub struct Damage {
 }
 
 impl Damage {
-    pub(crate) fn new(file: PathBuf, offset: u64, expected: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        file: PathBuf,
+        offset: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
         let (expected, found) = (expected.into(), found.into());
         Self { file, offset, expected, found, repair: Repair::Impossible }
     }
@@ -103,8 +108,10 @@ pub enum OpenError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// Damage that cannot be healed and must not be cut: it was durable.
-    #[error("damaged: {damage}; `keepstone check` lists all damage, opening with Recovery::Prefix keeps the \
-             records before LSN {next_lsn} and moves the rest to quarantine/")]
+    #[error(
+        "damaged: {damage}; `keepstone check` lists all damage, opening with Recovery::Prefix keeps the \
+             records before LSN {next_lsn} and moves the rest to quarantine/"
+    )]
     Damaged {
         /// Where.
         damage: Box<Damage>,

@@ -23,12 +23,14 @@ pub(crate) const CHECKSUM: Field =
     MAGIC.then("checksum", 8, "of all that follows up to the XOR sector, seeded with store and segment");
 pub(crate) const PREVIOUS: Field = CHECKSUM.then("previous", 8, "checksum of the group before");
 pub(crate) const SEQUENCE: Field = PREVIOUS.then("sequence", 8, "number of the group in the log");
-pub(crate) const FIRST_LSN: Field = SEQUENCE.then("first LSN", 8, "LSN of the first record, or the next one's");
+pub(crate) const FIRST_LSN: Field =
+    SEQUENCE.then("first LSN", 8, "LSN of the first record, or the next one's");
 pub(crate) const PROVEN_LSN: Field = FIRST_LSN.then("proven LSN", 8, "all through it was synced before this");
 pub(crate) const PROVEN_SEQUENCE: Field =
     PROVEN_LSN.then("proven sequence", 8, "all groups through it were synced before this");
 pub(crate) const RECORDS: Field = PROVEN_SEQUENCE.then("records", 4, "records that have an LSN");
 pub(crate) const LENGTH: Field = RECORDS.then("length", 4, "bytes of records; padding with zeros follows");
+#[cfg(test)]
 pub(crate) const GROUP_FIELDS: [Field; 9] =
     [MAGIC, CHECKSUM, PREVIOUS, SEQUENCE, FIRST_LSN, PROVEN_LSN, PROVEN_SEQUENCE, RECORDS, LENGTH];
 /// Bytes before the records.
@@ -240,11 +242,6 @@ impl GroupBuilder {
         }
         (self.buffer.as_slice(), header)
     }
-
-    /// The group that was finished last.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.buffer.as_slice()
-    }
 }
 
 /// Through where the log is known to have been synced.
@@ -262,6 +259,7 @@ impl Proven {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 

@@ -109,14 +109,6 @@ impl Keeper {
         }
     }
 
-    /// Hands the keeper a spare back, or a spare that somebody else made.
-    pub(crate) fn give_back(&self, spare: Spare) {
-        let mut state = self.state.lock();
-        if state.spare.is_none() {
-            state.spare = Some(spare);
-        }
-    }
-
     /// The answer to an attempt.
     pub(crate) fn answer(&self, attempt: u64, made: Result<Spare, IoError>) {
         let mut state = self.state.lock();

@@ -6,6 +6,7 @@
 
 /// A fixed-width field of a block, little-endian when it is a number.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "names and meanings are what FORMAT.md is rendered from"))]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) offset: usize,

@@ -131,7 +131,12 @@ impl<'a, S: LogSink> Lead<'a, S> {
     }
 
     /// Syncs as far as was asked for, publishes, hands leadership on, and wakes the group.
-    fn complete(&mut self, batch: Batch, began: Duration, scratch: Vec<Entry<S::Item>>) -> Result<(), IoError> {
+    fn complete(
+        &mut self,
+        batch: Batch,
+        began: Duration,
+        scratch: Vec<Entry<S::Item>>,
+    ) -> Result<(), IoError> {
         let writer = self.writer;
         let synced = self.sync_for(batch.durability, batch.records)?;
         let now = writer.clock.monotonic();
@@ -164,7 +169,9 @@ impl<'a, S: LogSink> Lead<'a, S> {
             Durability::Relaxed { max_commits, .. } => {
                 let unsynced = writer.unsynced_commits.fetch_add(records, Ordering::AcqRel);
                 let since = &writer.unsynced_since_micros;
-                since.compare_exchange(0, writer.micros(), Ordering::AcqRel, Ordering::Acquire).unwrap_or_default();
+                since
+                    .compare_exchange(0, writer.micros(), Ordering::AcqRel, Ordering::Acquire)
+                    .unwrap_or_default();
                 if unsynced.saturating_add(records) < u64::from(max_commits.max(1)) {
                     return Ok(None);
                 }

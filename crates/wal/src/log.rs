@@ -1,12 +1,14 @@
 //! The log as its user holds it.
 
-use std::path::{Path, PathBuf};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use keepstone_types::{Clock, Lsn, SystemClock};
 use keepstone_vfs::{OsVfs, Vfs};
 
-use crate::error::{AppendError, CallerError, CloseError, CommitError, Damage, OpenError, PinError, ReadError};
+use crate::error::{
+    AppendError, CallerError, CloseError, CommitError, Damage, OpenError, PinError, ReadError,
+};
 use crate::open;
 use crate::options::{Access, Durability, LogOptions};
 use crate::pins::{Pin, PinInfo};
@@ -69,7 +71,10 @@ impl<S: LogSink> Clone for Log<S> {
 
 impl<S: LogSink> fmt::Debug for Log<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("dir", &self.dir()).field("durable", &self.durable_lsn()).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("dir", &self.dir())
+            .field("durable", &self.durable_lsn())
+            .finish_non_exhaustive()
     }
 }
 
@@ -332,4 +337,3 @@ impl<S: LogSink> Log<S> {
         self.handle.writer.close()
     }
 }
-

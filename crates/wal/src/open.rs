@@ -246,13 +246,15 @@ fn open_tail(site: Site<'_>, resumed: &Resumed, clock: &dyn Clock) -> Result<Tai
     Ok(Tail::new(file, resumed.header, place, resumed.timeline, write, clock.monotonic()))
 }
 
-fn run_replay(read_side: &Arc<ReadSide>, report: &RecoveryReport, replay: Replay<'_>) -> Result<(), OpenError> {
+fn run_replay(
+    read_side: &Arc<ReadSide>,
+    report: &RecoveryReport,
+    replay: Replay<'_>,
+) -> Result<(), OpenError> {
     let opened = |error: ReadError| match error {
         ReadError::Io(error) => OpenError::Io(error),
         ReadError::Damaged(damage) => OpenError::Damaged { damage, next_lsn: report.first_lsn },
-        ReadError::Released { asked, .. } => {
-            repair_gap(read_side, asked)
-        }
+        ReadError::Released { asked, .. } => repair_gap(read_side, asked),
     };
     let reader = LogReader::new(Arc::clone(read_side), report.first_lsn).map_err(opened)?;
     for replayed in reader {

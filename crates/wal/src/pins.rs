@@ -34,6 +34,7 @@ pub(crate) const FORMAT_VERSION: Field = CHECKSUM.then("format", 4, "0: unstable
 pub(crate) const COUNT: Field = FORMAT_VERSION.then("count", 4, "pins that follow");
 pub(crate) const STORE: Field = COUNT.then("store", 16, "id of the store");
 pub(crate) const RELEASED: Field = STORE.then("released", 8, "all through this LSN may be gone");
+#[cfg(test)]
 pub(crate) const PINS_FIELDS: [Field; 6] = [MAGIC, CHECKSUM, FORMAT_VERSION, COUNT, STORE, RELEASED];
 /// Bytes before the first pin.
 pub(crate) const PINS_HEADER_LEN: usize = RELEASED.end();
@@ -42,6 +43,7 @@ pub(crate) const PIN_FROM: Field = Field::first("from", 8, "the first LSN that i
 pub(crate) const PIN_BYTES: Field = PIN_FROM.then("bytes", 8, "the most bytes it may hold");
 pub(crate) const PIN_LOST: Field = PIN_BYTES.then("lost", 1, "1: it held more and let go");
 pub(crate) const PIN_NAME_LEN: Field = PIN_LOST.then("name length", 1, "bytes of its name, which follows");
+#[cfg(test)]
 pub(crate) const PIN_FIELDS: [Field; 4] = [PIN_FROM, PIN_BYTES, PIN_LOST, PIN_NAME_LEN];
 const PIN_LEN: usize = PIN_NAME_LEN.end();
 

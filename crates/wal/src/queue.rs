@@ -128,7 +128,7 @@ pub(crate) struct Bells {
 impl Bells {
     fn group(&self, generation: u64) -> &Condvar {
         let [even, odd] = &self.groups;
-        if generation % 2 == 0 { even } else { odd }
+        if generation.is_multiple_of(2) { even } else { odd }
     }
 }
 
@@ -198,10 +198,6 @@ impl<S: LogSink> Queue<S> {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(crate) fn next_lsn(&self) -> u64 {
-        self.next_lsn
     }
 
     /// Why nothing is taken any more, if so.
@@ -302,7 +298,7 @@ impl<S: LogSink> Queue<S> {
 
     fn waiting_slot(&mut self, generation: u64) -> &mut usize {
         let [even, odd] = &mut self.waiting;
-        if generation % 2 == 0 { even } else { odd }
+        if generation.is_multiple_of(2) { even } else { odd }
     }
 
     /// Everything through a ticket is decided; leadership ends.

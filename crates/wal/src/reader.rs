@@ -108,7 +108,12 @@ impl Place {
             None => {
                 let expected = format!("group {}", self.chain.sequence.saturating_add(1));
                 let found = "bytes that are no group";
-                Err(ReadError::Damaged(Box::new(Damage::new(path.to_path_buf(), self.offset, expected, found))))
+                Err(ReadError::Damaged(Box::new(Damage::new(
+                    path.to_path_buf(),
+                    self.offset,
+                    expected,
+                    found,
+                ))))
             }
         }
     }
@@ -229,14 +234,25 @@ impl LogReader {
                     None => slice_of(records, record.inline),
                     Some(side) => {
                         let side_file = &self.read_side;
-                        let read =
-                            side_file::read(side_file.vfs.as_ref(), &side_file.dir, side_file.store, side, record.inline)?;
+                        let read = side_file::read(
+                            side_file.vfs.as_ref(),
+                            &side_file.dir,
+                            side_file.store,
+                            side,
+                            record.inline,
+                        )?;
                         read.map_err(|damage| ReadError::Damaged(Box::new(damage)))?.into()
                     }
                 };
                 let (kind, codec, unproven) = (record.kind, record.codec, lsn > proven);
                 let lsn = Lsn::new(lsn);
-                self.ready.push_back(Replayed::Record(ReplayedRecord { lsn, kind, codec, payload, unproven }));
+                self.ready.push_back(Replayed::Record(ReplayedRecord {
+                    lsn,
+                    kind,
+                    codec,
+                    payload,
+                    unproven,
+                }));
             }
             lsn = lsn.saturating_add(1);
         }

@@ -154,6 +154,7 @@ pub(crate) const KIND: Field = Field::first("kind", 2, "what it is; bit 15: must
 pub(crate) const CODEC: Field = KIND.then("codec", 1, "encoding of the payload: 0 raw, 1 MessagePack");
 pub(crate) const FLAGS: Field = CODEC.then("flags", 1, "bit 0: a side file holds the body; others zero");
 pub(crate) const LENGTH: Field = FLAGS.then("length", 4, "bytes of the payload here, a reference included");
+#[cfg(test)]
 pub(crate) const RECORD_FIELDS: [Field; 4] = [KIND, CODEC, FLAGS, LENGTH];
 /// Bytes before each payload.
 pub(crate) const RECORD_HEADER_LEN: usize = LENGTH.end();
@@ -164,6 +165,7 @@ const FLAG_SIDE_FILE: u8 = 1;
 pub(crate) const SIDE_NUMBER: Field = Field::first("number", 8, "number of the side file");
 pub(crate) const SIDE_LENGTH: Field = SIDE_NUMBER.then("length", 8, "bytes of the body");
 pub(crate) const SIDE_CHECKSUM: Field = SIDE_LENGTH.then("checksum", 8, "checksum of the body");
+#[cfg(test)]
 pub(crate) const SIDE_FIELDS: [Field; 3] = [SIDE_NUMBER, SIDE_LENGTH, SIDE_CHECKSUM];
 /// Bytes of a reference to a side file.
 pub(crate) const SIDE_REFERENCE_LEN: usize = SIDE_CHECKSUM.end();
@@ -175,6 +177,7 @@ pub(crate) const TIMELINE_RESERVED: Field = TIMELINE_NUMBER.then("reserved", 6, 
 pub(crate) const TIMELINE_AFTER: Field =
     TIMELINE_RESERVED.then("after", 8, "LSN of the last record of the timeline before");
 pub(crate) const TIMELINE_NEXT: Field = TIMELINE_AFTER.then("next", 8, "LSN of the next record");
+#[cfg(test)]
 pub(crate) const TIMELINE_FIELDS: [Field; 4] =
     [TIMELINE_NUMBER, TIMELINE_RESERVED, TIMELINE_AFTER, TIMELINE_NEXT];
 /// Bytes of the payload of a TIMELINE record.
@@ -331,6 +334,7 @@ pub(crate) fn fits_length_field(len: usize) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 

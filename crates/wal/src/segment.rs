@@ -56,6 +56,7 @@ pub(crate) const FLAGS: Field = SECTOR.then("flags", 4, "bit 0: Relaxed or None 
 pub(crate) const TIMELINE: Field = FLAGS.then("timeline", 2, "timeline of the first record");
 pub(crate) const RESERVED: Field = TIMELINE.then("reserved", 3_934, "zero");
 pub(crate) const CHECKSUM: Field = RESERVED.then("checksum", 8, "of all before it, no seed");
+#[cfg(test)]
 pub(crate) const SEGMENT_FIELDS: [Field; 22] = [
     MAGIC,
     FORMAT_VERSION,
@@ -254,6 +255,7 @@ pub(crate) fn role_of(name: &str) -> Option<FileRole> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 
@@ -310,7 +312,12 @@ mod tests {
         ] {
             let bytes = value.to_le_bytes();
             let width = field.len.min(8);
-            assert_eq!(SegmentHeader::decode(&forged(field, &bytes[..width])), Err(expected), "{}", field.name);
+            assert_eq!(
+                SegmentHeader::decode(&forged(field, &bytes[..width])),
+                Err(expected),
+                "{}",
+                field.name
+            );
         }
         assert!(matches!(SegmentHeader::decode(&forged(MAGIC, b"other")), Err(HeaderFault::Magic)));
     }

@@ -26,6 +26,7 @@ pub(crate) const BODY_CHECKSUM: Field =
     LENGTH.then("body checksum", 8, "of the body, seeded with store and number");
 pub(crate) const RESERVED: Field = BODY_CHECKSUM.then("reserved", 8, "zero");
 pub(crate) const CHECKSUM: Field = RESERVED.then("checksum", 8, "of all before it, no seed");
+#[cfg(test)]
 pub(crate) const SIDE_FILE_FIELDS: [Field; 7] =
     [MAGIC, STORE, NUMBER, LENGTH, BODY_CHECKSUM, RESERVED, CHECKSUM];
 /// Bytes before the body.
@@ -111,9 +112,8 @@ pub(crate) fn read(
     let mut payload = vec![0; head.len().saturating_add(memory_len(reference.length))];
     let (front, body) = payload.split_at_mut(head.len());
     front.copy_from_slice(head);
-    let read = file
-        .read_exact_at(&mut header, 0)
-        .and_then(|()| file.read_exact_at(body, disk_len(SIDE_HEADER_LEN)));
+    let read =
+        file.read_exact_at(&mut header, 0).and_then(|()| file.read_exact_at(body, disk_len(SIDE_HEADER_LEN)));
     if let Err(error) = read {
         return damage(0, "readable bytes".to_owned(), error.to_string());
     }

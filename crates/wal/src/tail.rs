@@ -1,6 +1,6 @@
 //! The end of the log: where the next group goes, written under the one lock that is held across I/O.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use keepstone_types::{CodecId, Timeline};
@@ -106,7 +106,12 @@ impl Tail {
     }
 
     /// Writes a group with one of the log's own records, if it fits even into the reserve. False when it does not.
-    pub(crate) fn write_own(&mut self, kind: RecordKind, payload: &[u8], reserve: usize) -> Result<bool, IoError> {
+    pub(crate) fn write_own(
+        &mut self,
+        kind: RecordKind,
+        payload: &[u8],
+        reserve: usize,
+    ) -> Result<bool, IoError> {
         let length = stored_len(payload.len());
         if !self.fits(length, reserve) {
             return Ok(false);
@@ -185,11 +190,6 @@ impl Tail {
         }
         self.header = header;
         Ok(())
-    }
-
-    /// The path of the file that is written to, for messages.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.file.path().to_path_buf()
     }
 }
 

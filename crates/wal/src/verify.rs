@@ -55,7 +55,7 @@ fn verify_segment<S: LogSink>(
     // The header in memory is what was verified when the log was opened; the one on disk is compared with it.
     let bad_copies = match read_head(vfs, dir, segment.header.number, file_len, false) {
         Ok(Head::Good(member)) => member.bad_copies,
-        Ok(Head::Bad(_)) | Err(OpenError::NewerFormat { .. } | OpenError::UnknownFeatures { .. }) => {
+        Ok(Head::Bad { .. }) | Err(OpenError::NewerFormat { .. } | OpenError::UnknownFeatures { .. }) => {
             found.push(Damage::new(path.clone(), 0, "the header of a segment", "other bytes, twice"));
             Vec::new()
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keepstone_types::{Clock, Lsn, lock_rank};
+use keepstone_types::{Clock, Lsn};
 use keepstone_vfs::Vfs;
 
 use crate::catalog::SegmentInfo;
@@ -14,10 +14,8 @@ use crate::keeper::Keeper;
 use crate::layout::{disk_len, memory_len};
 use crate::leader::Lead;
 use crate::options::{Access, Durability, LogOptions};
-use crate::pins::{PINS_MAX, NAME_LEN_MAX, PinKeeper, PinState};
-use crate::queue::{
-    Bells, Entry, Failure, Fate, Next, Queue, Room, take_turn, wait_for_room, wait_or_lead,
-};
+use crate::pins::{NAME_LEN_MAX, PINS_MAX, PinKeeper, PinState};
+use crate::queue::{Bells, Entry, Failure, Fate, Next, Queue, Room, take_turn, wait_for_room, wait_or_lead};
 use crate::reader::ReadSide;
 use crate::record::{Record, SIDE_REFERENCE_LEN, fits_length_field, stored_len};
 use crate::recovery::repair::RESERVED_SECTORS;
@@ -91,7 +89,8 @@ impl<S: LogSink> Writer<S> {
     /// The most bytes of records in a group: what fits the shortest segment that is made.
     pub(crate) fn records_limit(&self) -> usize {
         let reserve = RESERVED_SECTORS.saturating_mul(4_096);
-        let room = memory_len(self.options.segment_bytes_min.saturating_sub(HEADER_BYTES)).saturating_sub(reserve);
+        let room =
+            memory_len(self.options.segment_bytes_min.saturating_sub(HEADER_BYTES)).saturating_sub(reserve);
         records_len_max(room.min(GROUP_BYTES_MAX), 4_096)
     }
 
@@ -369,7 +368,12 @@ impl<S: LogSink> Writer<S> {
         }
         let kept: BTreeMap<u64, ()> = {
             let state = self.read_side.catalog.state.lock();
-            state.segments.iter().flat_map(|info| info.sides.iter()).map(|(number, _)| (*number, ())).collect()
+            state
+                .segments
+                .iter()
+                .flat_map(|info| info.sides.iter())
+                .map(|(number, _)| (*number, ()))
+                .collect()
         };
         for (number, _) in free.iter().flat_map(|segment| segment.sides.iter()) {
             if !kept.contains_key(number) {

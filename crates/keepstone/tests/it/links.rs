@@ -155,6 +155,47 @@ fn links_join_collections() {
     assert_sound(&store);
 }
 
+/// Two transactions at once; each ends one of the last two links to a reserved id, or adds one while it is given back.
+#[test]
+fn a_reserved_id_is_neither_leaked_nor_lost_by_transactions_at_once() {
+    type Change = fn(&Collection<String>, &mut keepstone::Txn) -> Result<bool, ChangeError>;
+    let pairs: [(Change, Change); 4] = [
+        (
+            |nodes, txn| nodes.unlink(txn, "a", "v", "later"),
+            |nodes, txn| nodes.unlink(txn, "b", "v", "later"),
+        ),
+        (|nodes, txn| nodes.unlink(txn, "a", "v", "later"), |nodes, txn| nodes.delete(txn, "b")),
+        (|nodes, txn| nodes.delete(txn, "a"), |nodes, txn| nodes.delete(txn, "b")),
+        (
+            |nodes, txn| {
+                nodes.unlink(txn, "a", "v", "later")?;
+                nodes.unlink(txn, "b", "v", "later")
+            },
+            |nodes, txn| nodes.link(txn, "c", "v", "later", 1.0),
+        ),
+    ];
+    for isolation in [keepstone::Isolation::Snapshot, keepstone::Isolation::Serializable] {
+        for (number, (first, second)) in pairs.iter().enumerate() {
+            let store = store();
+            let nodes = nodes(&store, &["a", "b", "c"]);
+            store
+                .write(|txn| {
+                    nodes.link(txn, "a", "v", "later", 1.0)?;
+                    nodes.link(txn, "b", "v", "later", 1.0)
+                })
+                .unwrap();
+            let options = keepstone::TxnOptions::new().isolation(isolation);
+            let (mut one, mut other) =
+                (store.begin_with(options).unwrap(), store.begin_with(options).unwrap());
+            assert!(first(&nodes, &mut one).unwrap());
+            assert!(second(&nodes, &mut other).unwrap());
+            one.commit().unwrap();
+            assert!(other.commit().is_err(), "pair {number} at {isolation:?}");
+            assert_sound(&store);
+        }
+    }
+}
+
 #[test]
 fn links_keep_both_ends_under_concurrent_changes_at_both_isolation_levels() {
     for isolation in [keepstone::Isolation::Snapshot, keepstone::Isolation::Serializable] {

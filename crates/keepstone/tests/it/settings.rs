@@ -130,3 +130,14 @@ fn a_store_is_found_missing_or_there_as_asked() {
     drop(held);
     open(Existence::MustExist).unwrap();
 }
+
+#[test]
+fn the_readme_lists_every_setting_as_it_is() {
+    let page = include_str!("../../README.md");
+    let listed = page.lines().filter(|line| line.contains("KEEPSTONE_") && line.starts_with("| `"));
+    let row = |setting: keepstone::SettingInfo| {
+        format!("| `{}` | `{}` | {} |", setting.field, setting.variable, setting.range)
+    };
+    let expected: Vec<_> = StoreOptions::settings().map(row).collect();
+    assert_eq!(listed.collect::<Vec<_>>(), expected, "{}", expected.join("\n"));
+}

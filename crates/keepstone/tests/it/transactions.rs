@@ -84,6 +84,7 @@ fn write_skew_is_possible_at_snapshot_and_a_conflict_at_serializable() {
     let error = error.unwrap();
     assert!(on == 1 && matches!(error, CommitError::Conflict { .. }) && error.is_retryable(), "{error}");
     assert_eq!(error.kind().as_str(), "conflict");
+    assert!(error.to_string().contains("which changed \"ada\" (nodes)"), "{error}");
 }
 
 #[test]

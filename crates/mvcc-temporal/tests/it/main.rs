@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod checking;
 mod closing;
 mod concurrency;
 mod failures;
@@ -16,6 +17,7 @@ mod isolation;
 mod model;
 mod opening;
 mod reading;
+mod serial;
 mod support;
 mod window;
 mod writing;

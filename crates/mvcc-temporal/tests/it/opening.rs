@@ -247,7 +247,7 @@ fn damage_is_refused_and_the_prefix_can_be_opened() {
     // Far more than one sector in the middle of the records: beyond healing.
     file.write_all_at(&[0xAA; 5 * 4_096], 8_192 + 40 * 4_096).unwrap();
     let error = store.open_with(options()).unwrap_err();
-    assert_eq!(error.kind().as_str(), "damaged", "{error}");
+    assert_eq!((error.kind().as_str(), error.is_damage()), ("damaged", true), "{error}");
     assert!(error.to_string().contains("keepstone check"), "{error}");
     let database = store.open_with(options().recovery(Recovery::Prefix)).unwrap();
     let version = database.visible_version();

@@ -75,7 +75,11 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) enum Head {
     Good(Member),
-    Bad(Damage),
+    Bad {
+        damage: Damage,
+        /// The store that it says it belongs to, if it says anything.
+        store: Option<StoreId>,
+    },
 }
 
 /// Reads the header of a segment. Formats and features that are not understood are errors at once, so that nothing is
@@ -93,7 +97,7 @@ pub(crate) fn read_head(
     let copies: Vec<_> = image.bytes.chunks(HEADER_BLOCK).map(SegmentHeader::decode).collect();
     let best = copies.iter().filter_map(|copy| copy.as_ref().ok()).max_by_key(|header| header.generation);
     let Some(header) = best.copied() else {
-        return bad_head(path, &copies).map(Head::Bad);
+        return bad_head(path, &copies).map(|damage| Head::Bad { damage, store: None });
     };
     let unknown = |found: u64, read_only_helps: bool| OpenError::UnknownFeatures {
         file: path.clone(),
@@ -108,7 +112,7 @@ pub(crate) fn read_head(
     }
     if header.number != number {
         let damage = Damage::new(path, 0, format!("segment {number}"), format!("segment {}", header.number));
-        return Ok(Head::Bad(damage));
+        return Ok(Head::Bad { damage, store: Some(header.store) });
     }
     let bad = |copy: &Result<SegmentHeader, HeaderFault>| *copy != Ok(header);
     let bad_copies = (0_u64..)
@@ -199,7 +203,7 @@ fn follow_back(heads: &BTreeMap<u64, Head>, released: u64) -> Result<Vec<u64>, C
                 let there = heads.contains_key(&header.predecessor);
                 next = Some(header.predecessor).filter(|_| there || !may_be_first(header, released));
             }
-            Some(Head::Bad(damage)) => return Err(ChainFault::Bad(damage.clone())),
+            Some(Head::Bad { damage, .. }) => return Err(ChainFault::Bad(damage.clone())),
             None => return Err(ChainFault::Missing(number)),
         }
     }
@@ -212,11 +216,11 @@ fn follow_on(heads: &BTreeMap<u64, Head>, released: u64) -> Vec<u64> {
     let good = || {
         heads.iter().filter_map(|(number, head)| match head {
             Head::Good(member) => Some((*number, &member.header)),
-            Head::Bad(_) => None,
+            Head::Bad { .. } => None,
         })
     };
     let first = good().find(|(_, header)| {
-        may_be_first(header, released) && !matches!(heads.get(&header.predecessor), Some(Head::Bad(_)))
+        may_be_first(header, released) && !matches!(heads.get(&header.predecessor), Some(Head::Bad { .. }))
     });
     let mut numbers: Vec<u64> = first.iter().map(|(number, _)| *number).collect();
     while let Some(last) = numbers.last() {
@@ -240,20 +244,21 @@ fn into_chain(heads: BTreeMap<u64, Head>, numbers: &[u64], fault: Option<ChainFa
     chain
 }
 
-/// Every member belongs to one store: the one asked for, or the last member's.
+/// Every segment belongs to one store: the one asked for, or the last segment's.
 pub(crate) fn one_store(
-    members: &[Member],
+    heads: &BTreeMap<u64, Head>,
     asked: Option<StoreId>,
     known: Option<StoreId>,
 ) -> Result<Option<StoreId>, OpenError> {
-    let found = members.last().map(|member| member.header.store);
-    let expected = asked.or(known).or(found);
-    match (expected, members.iter().rev().find(|member| Some(member.header.store) != expected)) {
-        (Some(expected), Some(member)) => Err(OpenError::ForeignStore {
-            file: member.path.clone(),
-            expected,
-            found: member.header.store,
-        }),
+    let named = heads.values().filter_map(|head| match head {
+        Head::Good(member) => Some((&member.path, member.header.store)),
+        Head::Bad { damage, store } => store.map(|store| (&damage.file, store)),
+    });
+    let expected = asked.or(known).or(named.clone().next_back().map(|(_, store)| store));
+    match (expected, named.rev().find(|(_, store)| Some(*store) != expected)) {
+        (Some(expected), Some((file, found))) => {
+            Err(OpenError::ForeignStore { file: file.clone(), expected, found })
+        }
         _ => Ok(expected),
     }
 }

@@ -127,6 +127,7 @@ fn heal_header(image: &mut Image, at: usize, seed: u64, chain: ChainEnd) -> Opti
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use keepstone_types::CodecId;
 
@@ -161,7 +162,8 @@ mod tests {
                         hurt.bytes[one * sector..(one + 1) * sector].fill(if lost { 0 } else { 0xA5 });
                         hurt.lost[one] = lost;
                         let found = next_group(&mut hurt, 0, SEED, ChainEnd::START);
-                        let found = found.unwrap_or_else(|| panic!("sector {one} of {sectors} of {sector} bytes"));
+                        let found =
+                            found.unwrap_or_else(|| panic!("sector {one} of {sectors} of {sector} bytes"));
                         assert_eq!(found.rebuilt, Some(one));
                         assert_eq!(hurt.bytes, whole.bytes);
                         assert!(!hurt.any_lost(0));

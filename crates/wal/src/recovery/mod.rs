@@ -99,10 +99,10 @@ pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<
     }
     let good = |head: &Head| match head {
         Head::Good(member) => Some(member.clone()),
-        Head::Bad(_) => None,
+        Head::Bad { .. } => None,
     };
     let members: Vec<Member> = heads.values().filter_map(good).collect();
-    let store = one_store(&members, site.options.store_id, pins.map(|pins| pins.store))?;
+    let store = one_store(&heads, site.options.store_id, pins.map(|pins| pins.store))?;
     let all = members;
     let Chain { members, dead, fault } = chain(heads, released);
     let gone = || all.iter().map(|member| &member.header).filter(|header| dead.contains(&header.number));

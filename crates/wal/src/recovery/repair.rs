@@ -52,11 +52,13 @@ struct Plan {
     /// Groups of the last segment that stay where they are; the others go to the fresh segment.
     staying: usize,
     fresh: bool,
+    /// Commits may be lost without a trace from now on, so the last thing in the log must not be a clean close.
+    unclean_mark: bool,
 }
 
 fn plan(site: Site<'_>, examined: &Examined) -> Result<Plan, OpenError> {
     let Some(last) = examined.last() else {
-        return Ok(Plan { timeline: Some(Timeline::FIRST), staying: 0, fresh: true });
+        return Ok(Plan { timeline: Some(Timeline::FIRST), staying: 0, fresh: true, unclean_mark: false });
     };
     let header = &last.member.header;
     let cut = matches!(last.scan.stop, Stop::Torn { .. });
@@ -72,10 +74,19 @@ fn plan(site: Site<'_>, examined: &Examined) -> Result<Plan, OpenError> {
     let staying = last.scan.groups.iter().take_while(|group| !unproven(group)).count();
     let must_copy = last.scan.groups.iter().skip(staying).any(GroupSpan::has_content);
     let relaxed = site.options.durability.may_lose_acknowledged();
-    let fresh = timeline.is_some() || must_copy || examined.broken || relaxed != header.relaxed;
+    let unclean_mark = relaxed && examined.is_clean();
+    let mark_len = if unclean_mark { mark_len(header) } else { 0 };
+    let full = last.scan.end_offset.saturating_add(mark_len) > header.length;
+    let fresh = timeline.is_some() || must_copy || examined.broken || relaxed != header.relaxed || full;
     // Of a file that is moved away, nothing stays.
     let staying = if examined.broken { 0 } else { staying };
-    Ok(Plan { timeline, staying, fresh })
+    Ok(Plan { timeline, staying, fresh, unclean_mark })
+}
+
+/// Bytes that a mark needs before the reserve.
+fn mark_len(header: &SegmentHeader) -> u64 {
+    let sector = usize::try_from(header.sector).unwrap_or(4_096);
+    disk_len(total_len(stored_len(0), sector).saturating_add(sector.saturating_mul(RESERVED_SECTORS)))
 }
 
 /// Heals, copies and moves away, so that the log can go on.
@@ -162,11 +173,24 @@ fn go_on_in_place(site: Site<'_>, examined: &Examined, plan: &Plan) -> Result<Re
         let bytes = image.bytes.get(at..at.saturating_add(group.total)).unwrap_or_default();
         (group.offset, bytes.to_vec())
     };
-    write_back(site.vfs, &last.member.path, &unproven.map(part).collect::<Vec<_>>())?;
+    let mut parts: Vec<_> = unproven.map(part).collect();
+    let (mut end, mut offset) = (last.scan.end, last.scan.end_offset);
+    if plan.unclean_mark {
+        let header = &last.member.header;
+        let sector = usize::try_from(header.sector).unwrap_or(4_096);
+        let mut builder = GroupBuilder::new();
+        builder.begin(stored_len(0), sector);
+        builder.push(RecordKind::MARK, CodecId::RAW, &[], &[]);
+        let (bytes, mark) = builder.finish(end, last.scan.proven, header.seed());
+        parts.push((offset, bytes.to_vec()));
+        offset = offset.saturating_add(disk_len(bytes.len()));
+        end = ChainEnd::after(&mark);
+    }
+    write_back(site.vfs, &last.member.path, &parts)?;
     Ok(Resumed {
         header: last.member.header,
-        end: last.scan.end,
-        offset: last.scan.end_offset,
+        end,
+        offset,
         timeline: last.scan.timeline,
         timeline_changed: false,
         copied_groups: 0,
@@ -360,7 +384,11 @@ fn clear_away(site: Site<'_>, examined: &Examined, resumed: &Resumed) -> Result<
     let mut moves: Vec<PathBuf> = lost.iter().map(|number| segment_path(site.dir, *number)).collect();
     let mut removals: Vec<PathBuf> = released.iter().map(|number| segment_path(site.dir, *number)).collect();
     let orphans = orphans.map(|number| side_path(site.dir, *number));
-    if examined.shortened { moves.extend(orphans) } else { removals.extend(orphans) }
+    if examined.shortened {
+        moves.extend(orphans)
+    } else {
+        removals.extend(orphans)
+    }
     removals.extend(examined.listing.scratch.iter().cloned());
     for path in &removals {
         match site.vfs.remove(path) {
@@ -399,4 +427,3 @@ pub(crate) fn create(site: Site<'_>, store: StoreId) -> Result<Resumed, OpenErro
     };
     resume(site, examined)
 }
-

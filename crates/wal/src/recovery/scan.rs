@@ -94,7 +94,9 @@ impl Scan {
     /// The last record's LSN, or what the header says came before.
     pub(crate) fn last_lsn(&self, header: &SegmentHeader) -> u64 {
         let last = self.groups.iter().rev().find(|group| group.has_content());
-        last.map_or(header.end_lsn, |group| group.timeline.map_or(group.header.last_lsn(), |change| change.after))
+        last.map_or(header.end_lsn, |group| {
+            group.timeline.map_or(group.header.last_lsn(), |change| change.after)
+        })
     }
 
     /// Records that have an LSN.
@@ -111,11 +113,11 @@ pub(crate) fn beyond(image: &Image, header: &SegmentHeader, from: u64) -> (u64, 
         let Some(group) = group::verify(bytes, header.seed(), image.sector) else { continue };
         lsn = lsn.max(group.last_lsn());
         for record in StoredRecords::new(records_of(bytes, group)).filter_map(Result::ok) {
-            if record.kind == RecordKind::TIMELINE {
-                if let Some(change) = TimelineRecord::decode(record.inline) {
-                    lsn = lsn.max(change.next);
-                    timeline = timeline.max(Timeline::new(change.timeline));
-                }
+            let change =
+                TimelineRecord::decode(record.inline).filter(|_| record.kind == RecordKind::TIMELINE);
+            if let Some(change) = change {
+                lsn = lsn.max(change.next);
+                timeline = timeline.max(Timeline::new(change.timeline));
             }
         }
     }
@@ -296,11 +298,10 @@ impl Subject<'_> {
         if durable >= scan.end.next_lsn || scan.proven.sequence > scan.end.sequence {
             return Stop::Damaged(self.lost_group(scan, &format!("records through LSN {durable}"), image));
         }
-        if let Some(later) = self.later_group(image, at, scan) {
-            if later.proven_sequence > scan.end.sequence {
-                let expected = format!("records through LSN {}", later.proven_lsn);
-                return Stop::Damaged(self.lost_group(scan, &expected, image));
-            }
+        let later = self.later_group(image, at, scan);
+        if let Some(later) = later.filter(|later| later.proven_sequence > scan.end.sequence) {
+            let expected = format!("records through LSN {}", later.proven_lsn);
+            return Stop::Damaged(self.lost_group(scan, &expected, image));
         }
         let bytes: u64 = image
             .bytes

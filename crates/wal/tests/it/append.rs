@@ -18,7 +18,10 @@ fn what_was_appended_is_read_back_now_and_after_reopening() {
     let disk = MemoryVfs::new();
     let log = open(&disk, LogOptions::default()).unwrap();
     assert_eq!(log.append(record("a")).unwrap(), Lsn::new(1));
-    assert_eq!(log.append_batch(vec![record("b"), record(""), record("d")]).unwrap(), [2, 3, 4].map(Lsn::new));
+    assert_eq!(
+        log.append_batch(vec![record("b"), record(""), record("d")]).unwrap(),
+        [2, 3, 4].map(Lsn::new)
+    );
     let expected = numbered(&["a", "b", "", "d"]);
     assert_eq!(read_all(&log), expected);
     assert_eq!((log.durable_lsn(), log.visible_lsn()), (Lsn::new(4), Lsn::new(4)));
@@ -123,7 +126,8 @@ fn many_threads_append_and_every_record_is_there_once() {
                         let text = format!("{thread}/{at}");
                         if at % 7 == 0 {
                             let texts = [format!("{text}/a"), format!("{text}/b")];
-                            let lsns = log.append_batch(texts.iter().map(|text| record(text)).collect()).unwrap();
+                            let lsns =
+                                log.append_batch(texts.iter().map(|text| record(text)).collect()).unwrap();
                             assert_eq!(lsns[0].next(), lsns[1]);
                             mine.extend(lsns.into_iter().zip(texts));
                         } else {

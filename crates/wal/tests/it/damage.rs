@@ -203,7 +203,8 @@ fn a_damaged_side_file_is_reported_and_a_prefix_ends_before_its_record() {
     drop(log);
     let side = whole.list(dir()).unwrap().into_iter().find(|entry| entry.name.ends_with(".side")).unwrap();
     let path = dir().join(side.name);
-    let cases: [(&str, &dyn Fn(&MemoryVfs)); 5] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&MemoryVfs));
+    let cases: [Case<'_>; 5] = [
         ("body", &|disk| overwrite(disk, &path, 30_000, b"rot")),
         ("header", &|disk| overwrite(disk, &path, 20, b"rot")),
         ("truncated", &|disk| disk.open(&path, OpenOptions::WRITE).unwrap().set_len(40_000).unwrap()),
@@ -219,7 +220,10 @@ fn a_damaged_side_file_is_reported_and_a_prefix_ends_before_its_record() {
         assert_eq!((&found[0].file, found[0].repair), (&path, Repair::Impossible), "{what}");
         drop(log);
         let error = open(&disk, options.clone()).unwrap_err();
-        assert!(matches!(&error, OpenError::Damaged { damage, .. } if damage.file == path), "{what}: {error}");
+        assert!(
+            matches!(&error, OpenError::Damaged { damage, .. } if damage.file == path),
+            "{what}: {error}"
+        );
         let (log, found, _) = replay(&disk, options.clone().recovery(Recovery::Prefix)).unwrap();
         check_whole(&found, 3, 9_000, what);
         assert!(log.recovery().timeline_changed);
@@ -275,20 +279,50 @@ fn what_is_foreign_or_newer_is_refused_and_nothing_is_written() {
     };
     let cases: Vec<Case<'_>> = vec![
         ("newer format", Box::new(|disk| forge_header(disk, &last, 8, &[1])), "newer-format", "newer build"),
-        ("must-know feature", Box::new(|disk| forge_header(disk, &first, 32, &[4])), "unknown-features", "0x4"),
-        ("read-only feature", Box::new(|disk| forge_header(disk, &first, 24, &[1])), "unknown-features", "or read-only"),
+        (
+            "must-know feature",
+            Box::new(|disk| forge_header(disk, &first, 32, &[4])),
+            "unknown-features",
+            "0x4",
+        ),
+        (
+            "read-only feature",
+            Box::new(|disk| forge_header(disk, &first, 24, &[1])),
+            "unknown-features",
+            "or read-only",
+        ),
         ("absurd length", Box::new(|disk| forge_header(disk, &first, 64, &[0xFF; 8])), "damaged", "`length`"),
         ("absurd sector", Box::new(|disk| forge_header(disk, &last, 144, &[9])), "damaged", "`sector`"),
-        ("another store", Box::new(|disk| put(disk, &last, &bytes_of(&other, &segments(&other)[0]))), "foreign-store", "belongs to store"),
+        (
+            "another store",
+            Box::new(|disk| put(disk, &last, &bytes_of(&other, &segments(&other)[0]))),
+            "foreign-store",
+            "belongs to store",
+        ),
         ("a text file", Box::new(|disk| put(disk, &last, b"hello")), "damaged", "header of a segment"),
         ("an empty file", Box::new(|disk| put(disk, &last, b"")), "damaged", "header of a segment"),
-        ("truncated", Box::new(|disk| disk.open(&last, OpenOptions::WRITE).unwrap().set_len(20_480).unwrap()), "damaged", "bytes"),
-        ("swapped", Box::new(|disk| {
-            let bytes = bytes_of(disk, &last);
-            put(disk, &last, &bytes_of(disk, &first));
-            put(disk, &first, &bytes);
-        }), "damaged", "expected segment"),
-        ("a copy of an old segment", Box::new(|disk| put(disk, &last, &bytes_of(disk, &first))), "damaged", "expected segment"),
+        (
+            "truncated",
+            Box::new(|disk| disk.open(&last, OpenOptions::WRITE).unwrap().set_len(20_480).unwrap()),
+            "damaged",
+            "bytes",
+        ),
+        (
+            "swapped",
+            Box::new(|disk| {
+                let bytes = bytes_of(disk, &last);
+                put(disk, &last, &bytes_of(disk, &first));
+                put(disk, &first, &bytes);
+            }),
+            "damaged",
+            "expected segment",
+        ),
+        (
+            "a copy of an old segment",
+            Box::new(|disk| put(disk, &last, &bytes_of(disk, &first))),
+            "damaged",
+            "expected segment",
+        ),
         ("rotten pins", Box::new(|disk| overwrite(disk, &dir().join("pins"), 20, b"rot")), "damaged", "pins"),
     ];
     for (what, hurt, kind, text) in cases {
@@ -312,7 +346,9 @@ fn what_is_foreign_or_newer_is_refused_and_nothing_is_written() {
 
 #[test]
 fn an_unknown_record_is_refused_if_it_must_be_understood_and_handed_on_if_not() {
-    for (raw, known) in [(99, true), (99 | 0x8000, false), (7 | 0x8000, false), (7, true), (300 | 0x8000, true)] {
+    for (raw, known) in
+        [(99, true), (99 | 0x8000, false), (7 | 0x8000, false), (7, true), (300 | 0x8000, true)]
+    {
         let disk = crashed(&["a", "b", "c"], &LogOptions::default());
         let path = segments(&disk)[0].clone();
         let bytes = bytes_of(&disk, &path);

@@ -9,7 +9,8 @@ use keepstone_vfs::{MemoryVfs, OsVfs, Vfs, WriteMode};
 use keepstone_wal::{Durability, Log, LogOptions};
 
 use crate::support::{
-    bytes_of, dir, groups_of, long_record, open, open_timeless, read_all, record, replay, segments, small, texts,
+    bytes_of, dir, groups_of, long_record, open, open_timeless, read_all, record, replay, segments, small,
+    texts,
 };
 
 fn filled(disk: &MemoryVfs, options: &LogOptions, count: usize) -> Log {
@@ -76,7 +77,10 @@ fn pins_hold_over_reopening_until_they_are_released_or_hold_too_much() {
     let first = log.release(Lsn::new(55)).unwrap();
     assert!(first <= Lsn::new(30) && first > Lsn::new(10), "{first}: the small pin let go, the other holds");
     let infos = log.pins();
-    assert_eq!(infos.iter().map(|info| (info.name.as_str(), info.lost)).collect::<Vec<_>>(), [("archive", false), ("small", true)]);
+    assert_eq!(
+        infos.iter().map(|info| (info.name.as_str(), info.lost)).collect::<Vec<_>>(),
+        [("archive", false), ("small", true)]
+    );
     assert!(infos[0].held_bytes > 0 && infos[1].held_bytes == 0);
     let small_pin = log.existing_pin("small").unwrap();
     assert_eq!(small_pin.advance(Lsn::new(50)).unwrap_err().kind(), "lost");
@@ -146,7 +150,8 @@ fn the_idle_mark_proves_the_last_commit() {
     let disk = MemoryVfs::new();
     let clock = Arc::new(ManualClock::default());
     let log =
-        Log::open_with(Arc::new(disk.clone()), clock.clone(), dir(), LogOptions::default(), &mut |_| Ok(())).unwrap();
+        Log::open_with(Arc::new(disk.clone()), clock.clone(), dir(), LogOptions::default(), &mut |_| Ok(()))
+            .unwrap();
     log.append(record("a")).unwrap();
     assert_eq!(log.stats().marks, 0);
     clock.advance(Duration::from_millis(6));
@@ -223,10 +228,11 @@ fn every_way_of_writing_keeps_a_log_on_real_files() {
         let reopen = || {
             let mut all = Vec::new();
             let clock = Arc::new(SystemClock::default());
-            let log = Log::open_with(Arc::new(OsVfs::new()), clock, folder.path(), options.clone(), &mut |entry| {
-                all.push(entry);
-                Ok(())
-            });
+            let log =
+                Log::open_with(Arc::new(OsVfs::new()), clock, folder.path(), options.clone(), &mut |entry| {
+                    all.push(entry);
+                    Ok(())
+                });
             log.map(|log| (log, all.len()))
         };
         let (log, _) = match reopen() {
@@ -258,7 +264,8 @@ fn a_lone_commit_is_one_write_and_one_sync_and_no_growth() {
     while !disk.list(dir()).unwrap().iter().any(whole) {
         thread::yield_now();
     }
-    let read = || [&faults.writes, &faults.syncs, &faults.grown].map(|counter| counter.load(Ordering::Acquire));
+    let read =
+        || [&faults.writes, &faults.syncs, &faults.grown].map(|counter| counter.load(Ordering::Acquire));
     // The spare's last syncs may still follow its last write.
     let mut before = read();
     loop {

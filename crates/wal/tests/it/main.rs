@@ -13,6 +13,8 @@ mod append;
 mod damage;
 mod faults;
 mod holds;
+mod power;
 mod recovery;
 mod support;
 mod unkind;
+mod zz_bench;

@@ -9,8 +9,8 @@ use keepstone_vfs::{IoOperation, MemoryVfs};
 use keepstone_wal::{Access, CommitError, Durability, LogOptions, Replayed};
 
 use crate::support::{
-    bytes_of, crashed, groups_of, long_payload, long_record, open, open_timeless, overwrite, read_all, record,
-    replay, segments, small, texts,
+    bytes_of, crashed, groups_of, long_payload, long_record, open, open_timeless, overwrite, read_all,
+    record, replay, segments, small, texts,
 };
 use crate::unkind::{Unkind, Verdict};
 
@@ -48,7 +48,13 @@ fn a_log_that_crashes_again_and_again_keeps_everything() {
 }
 
 /// Reopens what is left and checks it against what was acknowledged and what was handed in.
-fn check_image(image: &MemoryVfs, options: &LogOptions, acknowledged: usize, handed_in: &[Vec<u8>], what: &str) {
+fn check_image(
+    image: &MemoryVfs,
+    options: &LogOptions,
+    acknowledged: usize,
+    handed_in: &[Vec<u8>],
+    what: &str,
+) {
     let before = segments(image).len();
     let (log, found, _) = replay(image, options.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(found.len() >= acknowledged, "{what}: {} of {acknowledged} acknowledged", found.len());
@@ -61,7 +67,8 @@ fn check_image(image: &MemoryVfs, options: &LogOptions, acknowledged: usize, han
     assert_eq!(next, log.recovery().next_lsn, "{what}");
     assert_eq!(log.verify().unwrap(), [], "{what}");
     log.close().unwrap();
-    let (again, after, _) = replay(image, options.clone()).unwrap_or_else(|error| panic!("{what}, again: {error}"));
+    let (again, after, _) =
+        replay(image, options.clone()).unwrap_or_else(|error| panic!("{what}, again: {error}"));
     assert_eq!(after[..found.len()], found[..], "{what}");
     assert_eq!(after.last().unwrap().0, next, "{what}");
     assert!(again.recovery().clean && before <= segments(image).len());
@@ -75,7 +82,7 @@ fn every_point_at_which_a_process_can_die_is_recovered_from() {
     let (seen, images) = mpsc::channel();
     let done = Arc::new(AtomicUsize::new(0));
     let (progress, inner) = (Arc::clone(&done), disk.clone());
-    let witness = Unkind::new(&disk, move |operation| {
+    let witness = Unkind::disk(&disk, move |operation| {
         let changes = !matches!(operation.what, IoOperation::Read | IoOperation::Open | IoOperation::List);
         // Zeros are written and synced by the background thread all the time; what it leaves is removed.
         if changes && !operation.is_on("tmp") || operation.what == IoOperation::Rename {
@@ -119,7 +126,7 @@ fn every_point_at_which_recovery_itself_can_die_is_recovered_from() {
     overwrite(&torn, &path, groups[3].0 as u64 + 4_096, &[2; 200]);
     let (seen, images) = mpsc::channel();
     let inner = torn.clone();
-    let witness = Unkind::new(&torn, move |operation| {
+    let witness = Unkind::disk(&torn, move |operation| {
         if !matches!(operation.what, IoOperation::Read | IoOperation::Open) {
             seen.send((inner.snapshot(), format!("before {operation:?}"))).unwrap();
         }
@@ -129,7 +136,8 @@ fn every_point_at_which_recovery_itself_can_die_is_recovered_from() {
     let images: Vec<_> = images.try_iter().collect();
     assert!(images.len() > 10, "{}", images.len());
     for (image, what) in &images {
-        let (log, found, all) = replay(image, options.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (log, found, all) =
+            replay(image, options.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(texts(&found), ["a", "b", "c"], "{what}");
         let changes = all.iter().filter(|entry| matches!(entry, Replayed::Timeline(_))).count();
         assert_eq!((changes, log.recovery().timeline), (1, Timeline::new(1)), "{what}");
@@ -172,7 +180,12 @@ fn a_torn_tail_is_cut_or_healed_at_every_sector() {
             let report = log.recovery();
             let what = format!("{what} of {pieces} pieces, sectors of {sector}: {report:?}");
             if found.len() == 2 {
-                assert!(sectors_hurt <= 1 || *there == vec![true; pieces] || hurt_by_zeros(&there, &written, sector) <= 1, "{what}");
+                assert!(
+                    sectors_hurt <= 1
+                        || *there == vec![true; pieces]
+                        || hurt_by_zeros(&there, &written, sector) <= 1,
+                    "{what}"
+                );
                 assert_eq!(found[1].1, long_payload(5, 3 * sector), "{what}");
                 assert!(!report.timeline_changed, "{what}");
             } else {
@@ -219,7 +232,8 @@ fn what_a_cut_took_is_a_new_timeline_and_its_numbers_are_not_given_again() {
 
 #[test]
 fn relaxed_and_none_change_the_timeline_at_every_unclean_opening_only() {
-    let relaxed = Durability::Relaxed { max_commits: 1_000, max_delay: std::time::Duration::from_secs(1_000) };
+    let relaxed =
+        Durability::Relaxed { max_commits: 1_000, max_delay: std::time::Duration::from_secs(1_000) };
     for durability in [relaxed, Durability::None] {
         let options = LogOptions::default().durability(durability);
         let disk = MemoryVfs::new();
@@ -253,6 +267,22 @@ fn relaxed_and_none_change_the_timeline_at_every_unclean_opening_only() {
 }
 
 #[test]
+fn a_tail_that_vanishes_after_a_clean_close_is_noticed_with_weak_durability() {
+    let options = LogOptions::default().durability(Durability::None);
+    let disk = MemoryVfs::new();
+    let log = open(&disk, options.clone()).unwrap();
+    log.append(record("a")).unwrap();
+    log.close().unwrap();
+    // Opened again, and seen by nobody but the system's cache: on the disk there is only what opening synced.
+    let log = open_timeless(Arc::new(disk.clone()), options.clone()).unwrap();
+    let lost = disk.snapshot();
+    assert_eq!(log.append(record("b")).unwrap(), Lsn::new(2));
+    let (log, found, _) = replay(&lost, options).unwrap();
+    assert_eq!((texts(&found), log.recovery().timeline), (vec!["a".to_owned()], Timeline::new(1)));
+    assert!(log.append(record("c")).unwrap() > Lsn::new(2));
+}
+
+#[test]
 fn relaxed_syncs_after_so_many_commits() {
     let max_delay = std::time::Duration::from_secs(1_000);
     let options = LogOptions::default().durability(Durability::Relaxed { max_commits: 3, max_delay });
@@ -278,14 +308,15 @@ fn reading_takes_no_lock_writes_nothing_and_shows_what_is_unproven() {
         _ => panic!("a log opened for reading does {operation:?}"),
     };
     let options = LogOptions::default().access(Access::ReadOnly);
-    let watched = Unkind::new(&disk, judge);
+    let watched = Unkind::disk(&disk, judge);
     let mut all = Vec::new();
     let clock = Arc::new(keepstone_types::ManualClock::default());
-    let log = keepstone_wal::Log::open_with(watched, clock, crate::support::dir(), options.clone(), &mut |entry| {
-        all.push(entry);
-        Ok(())
-    })
-    .unwrap();
+    let log =
+        keepstone_wal::Log::open_with(watched, clock, crate::support::dir(), options.clone(), &mut |entry| {
+            all.push(entry);
+            Ok(())
+        })
+        .unwrap();
     let unproven: Vec<_> = all
         .iter()
         .map(|entry| match entry {

@@ -7,6 +7,9 @@ use keepstone_types::{CodecId, Lsn, ManualClock, SystemClock};
 use keepstone_vfs::{MemoryVfs, OpenOptions, Vfs, VfsExt, VfsFileExt};
 use keepstone_wal::{Log, LogOptions, OpenError, Record, RecordKind, Replayed};
 
+/// Records that were found: number and payload.
+pub(crate) type Found = Vec<(Lsn, Vec<u8>)>;
+
 /// The folder of the log in tests.
 pub(crate) const DIR: &str = "/log";
 
@@ -44,12 +47,18 @@ pub(crate) fn open_on(disk: Arc<dyn Vfs>, options: LogOptions) -> Result<Log, Op
 pub(crate) fn replay(
     disk: &MemoryVfs,
     options: LogOptions,
-) -> Result<(Log, Vec<(Lsn, Vec<u8>)>, Vec<Replayed>), OpenError> {
+) -> Result<(Log, Found, Vec<Replayed>), OpenError> {
     let mut all = Vec::new();
-    let log = Log::open_with(Arc::new(disk.clone()), Arc::new(SystemClock::default()), dir(), options, &mut |entry| {
-        all.push(entry);
-        Ok(())
-    })?;
+    let log = Log::open_with(
+        Arc::new(disk.clone()),
+        Arc::new(SystemClock::default()),
+        dir(),
+        options,
+        &mut |entry| {
+            all.push(entry);
+            Ok(())
+        },
+    )?;
     Ok((log, records(&all), all))
 }
 

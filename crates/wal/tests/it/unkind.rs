@@ -15,6 +15,7 @@ pub(crate) struct Operation {
     pub(crate) what: IoOperation,
     pub(crate) path: PathBuf,
     pub(crate) offset: u64,
+    #[expect(dead_code, reason = "printed when a test fails")]
     pub(crate) len: usize,
 }
 
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Unkind {
 }
 
 impl Unkind {
-    pub(crate) fn new(
+    pub(crate) fn disk(
         inner: &MemoryVfs,
         judge: impl Fn(&Operation) -> Verdict + Send + Sync + 'static,
     ) -> Arc<dyn Vfs> {
