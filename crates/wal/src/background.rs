@@ -1,5 +1,6 @@
 //! What the keeper's thread does, and what needs a turn on the way to the disk: marks, syncs, closing.
 
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use keepstone_types::Lsn;
 use keepstone_vfs::IoError;
 
 use crate::error::{CloseError, OpenError, PoisonCause};
-use crate::group::Proven;
-use crate::keeper::Job;
+use crate::keeper::{Job, NoSpare};
 use crate::layout::disk_len;
 use crate::leader::{IDLE, NoRoom};
 use crate::options::{Access, Durability};
+use crate::queue::try_turn;
 use crate::record::RecordKind;
 use crate::recovery::repair::RESERVED_SECTORS;
 use crate::sink::LogSink;
@@ -19,6 +20,9 @@ use crate::stats::LogStats;
 use crate::sync::{Arc, Ordering};
 use crate::writer::Writer;
 use crate::zeroed::{Spare, make_spare, recycle};
+
+/// When the keeper tries again what others were in the way of.
+const RETRY_MICROS: u64 = 1_000;
 
 /// Starts the keeper's thread.
 pub(crate) fn start<S: LogSink>(writer: &Arc<Writer<S>>) -> Result<(), OpenError> {
@@ -39,126 +43,180 @@ impl<S: LogSink> Drop for Ended<'_, S> {
 
 fn keep<S: LogSink>(writer: &Writer<S>) {
     let _ended = Ended(writer);
+    writer.keeper.begin();
     loop {
         match writer.keeper.next_job(&|| writer.clock.monotonic()) {
             Job::Stop => return,
-            Job::Lead => writer.lead_for_others(),
-            // A seal that is not synced only makes a missing segment harder to notice.
-            Job::SyncSeal(file) => file.sync_data().unwrap_or_default(),
-            Job::MakeSpare { attempt, len, from } => {
-                let made = make(writer, len, from);
-                writer.keeper.answer(attempt, made);
-            }
-            Job::Remove(paths) => {
-                for path in paths {
-                    // What stays is removed at the next opening.
-                    writer.vfs().remove(&path).unwrap_or_default();
-                }
-            }
-            Job::Tick => writer.tick(),
+            job => writer.do_job(job),
         }
     }
 }
 
+/// Makes a spare, of a file that was used before if there is one; calls `between` after each step.
 fn make<S: LogSink>(
     writer: &Writer<S>,
     len: u64,
-    from: Option<std::path::PathBuf>,
+    from: Option<PathBuf>,
+    between: &mut dyn FnMut(),
 ) -> Result<Spare, IoError> {
     if let Some(used) = from {
-        match recycle(writer.vfs(), used.clone(), len) {
+        match recycle(writer.vfs(), used.clone(), len, between) {
             Ok(spare) => return Ok(spare),
             Err(_) => writer.vfs().remove(&used).unwrap_or_default(),
         }
     }
     let shorter = writer.options.segment_bytes_min;
-    match make_spare(writer.vfs(), writer.spare_path(), len) {
+    match make_spare(writer.vfs(), writer.spare_path(), len, between) {
         // A short segment is better than none.
         Err(error) if error.is_out_of_space() && len > shorter => {
-            make_spare(writer.vfs(), writer.spare_path(), shorter)
+            make_spare(writer.vfs(), writer.spare_path(), shorter, between)
         }
         made => made,
     }
 }
 
 impl<S: LogSink> Writer<S> {
+    fn do_job(&self, job: Job) {
+        match job {
+            Job::Stop => {}
+            Job::Lead => self.lead_for_others(),
+            // A seal that is not synced only makes a missing segment harder to notice.
+            Job::SyncSeal(file) => file.sync_data().unwrap_or_default(),
+            Job::MakeSpare { attempt, len, from } => {
+                let made = make(self, len, from, &mut || {
+                    if let Some(urgent) = self.keeper.urgent_job(&|| self.clock.monotonic()) {
+                        self.do_job(urgent);
+                    }
+                });
+                self.keeper.answer(attempt, made);
+            }
+            Job::Remove(paths) => {
+                for path in paths {
+                    // What stays is removed at the next opening.
+                    self.vfs().remove(&path).unwrap_or_default();
+                }
+            }
+            Job::Tick => self.tick(),
+        }
+    }
+
+    /// A segment for a leader: from the keeper, or made here if the keeper itself leads.
+    pub(crate) fn spare(&self) -> Result<Spare, NoSpare> {
+        if !self.keeper.is_keeper() {
+            return self.keeper.take_spare();
+        }
+        match self.keeper.take_ready() {
+            Some(spare) => Ok(spare),
+            None => {
+                let len = self.keeper.state.lock().spare_len;
+                make(self, len, None, &mut || {}).map_err(NoSpare::Failed)
+            }
+        }
+    }
+
     /// Looks at the clock: syncs what has waited long enough, and marks what has been quiet.
     fn tick(&self) {
         self.keeper.begin_tick();
         let now = self.micros();
-        let mut next = None;
+        let later = |micros: u64| Some(now.saturating_add(micros));
         let since = self.unsynced_since_micros.load(Ordering::Acquire);
-        if let (Durability::Relaxed { max_delay, .. }, true) = (self.options.durability, since > 0) {
+        let next = if let (Durability::Relaxed { max_delay, .. }, true) = (self.options.durability, since > 0)
+        {
             let due = since.saturating_add(micros_of(max_delay));
-            if now >= due {
-                self.sync_aside().unwrap_or_default();
-                next = Some(now.saturating_add(micros_of(IDLE)));
+            if now < due {
+                Some(due)
+            } else if self.sync_aside(now) {
+                later(micros_of(IDLE))
             } else {
-                next = Some(due);
+                later(RETRY_MICROS)
             }
         } else {
             let quiet = self.last_group_micros.load(Ordering::Acquire).saturating_add(micros_of(IDLE));
             if now < quiet {
-                next = Some(quiet);
+                Some(quiet)
+            } else if self.mark() {
+                None
             } else {
-                // A failure has poisoned the log, which the next commit reports.
-                self.mark().unwrap_or_default();
+                later(micros_of(IDLE))
             }
-        }
+        };
         if let Some(next) = next {
             self.keeper.tick_at(Duration::from_micros(next));
         }
     }
 
-    /// Syncs what is written while others may go on writing.
-    fn sync_aside(&self) -> Result<(), CloseError> {
-        let began = self.micros();
-        let (file, written) = self.with_turn(|| {
+    /// Takes leadership if it is free soon, and does something with it. `None` when a leader is at work.
+    fn soon(&self, act: impl FnOnce() -> Result<(), PoisonCause>) -> Option<()> {
+        if !try_turn(&mut self.queue.lock(), &self.bells) {
+            return None;
+        }
+        // A failure has poisoned the log, which the next commit reports.
+        self.in_turn(act).unwrap_or_default();
+        Some(())
+    }
+
+    /// Syncs what is written while others go on writing. False when others are in the way of saying so; `now` is when
+    /// this began.
+    fn sync_aside(&self, now: u64) -> bool {
+        let (file, written) = {
             let tail = self.tail.lock();
-            Ok((Arc::clone(&tail.file), tail.written()))
-        })?;
+            (Arc::clone(&tail.file), tail.written())
+        };
         let synced = file.sync_data();
         self.counters.syncs.add(1);
-        self.with_turn(|| {
-            synced.map_err(PoisonCause::Io)?;
-            let more = self.note_synced(written);
-            self.now_durable(written);
-            if more {
-                self.unsynced_since_micros.store(began, Ordering::Release);
+        match synced {
+            Ok(()) => {
+                let mut tail = self.tail.lock();
+                tail.synced = tail.synced.max(written);
+            }
+            Err(error) => {
+                self.poison_aside(error);
+                return true;
+            }
+        }
+        let told = self.soon(|| {
+            let synced = self.tail.lock().synced;
+            if self.now_durable(synced) {
+                self.unsynced_since_micros.store(now, Ordering::Release);
             }
             Ok(())
-        })
+        });
+        told.is_some()
     }
 
-    /// The tail is synced through `written` at least. Whether more is written.
-    fn note_synced(&self, written: Proven) -> bool {
-        let mut tail = self.tail.lock();
-        tail.synced = tail.synced.max(written);
-        tail.synced != tail.written()
-    }
-
-    /// Writes the idle mark if everything is synced and not marked yet; syncs it while others may write.
-    fn mark(&self) -> Result<(), CloseError> {
-        let marked = self.with_turn(|| {
+    /// Writes the idle mark if everything is synced and not marked yet, and syncs it while others may write. False when
+    /// others are in the way.
+    fn mark(&self) -> bool {
+        let mut marked = None;
+        let had_turn = self.soon(|| {
             let mut tail = self.tail.lock();
             let written = tail.written();
             let needed =
                 tail.synced == written && written.sequence > self.marked_sequence.load(Ordering::Acquire);
-            if !needed || !tail.write_own(RecordKind::MARK, &[], RESERVED_SECTORS).map_err(PoisonCause::Io)? {
-                return Ok(None);
+            if needed && tail.write_own(RecordKind::MARK, &[], RESERVED_SECTORS).map_err(PoisonCause::Io)? {
+                let written = tail.written();
+                self.marked_sequence.store(written.sequence, Ordering::Release);
+                marked = Some((Arc::clone(&tail.file), written));
             }
-            let written = tail.written();
-            self.marked_sequence.store(written.sequence, Ordering::Release);
-            Ok(Some((Arc::clone(&tail.file), written)))
-        })?;
-        let Some((file, written)) = marked else { return Ok(()) };
-        let synced = file.sync_data();
-        self.counters.marks.add(1);
-        self.with_turn(|| {
-            synced.map_err(PoisonCause::Io)?;
-            self.note_synced(written);
             Ok(())
-        })
+        });
+        if let Some((file, written)) = marked {
+            self.counters.marks.add(1);
+            match file.sync_data() {
+                Ok(()) => {
+                    let mut tail = self.tail.lock();
+                    tail.synced = tail.synced.max(written);
+                }
+                Err(error) => self.poison_aside(error),
+            }
+        }
+        had_turn.is_some()
+    }
+
+    /// A sync beside the way to the disk failed: what is on it is unknown. Whoever leads next finds out.
+    fn poison_aside(&self, error: IoError) {
+        let since = Lsn::new(self.durable.load(Ordering::Acquire));
+        self.queue.lock().poison.get_or_insert((since, Arc::new(PoisonCause::Io(error))));
     }
 
     fn may_act(&self) -> Result<(), CloseError> {

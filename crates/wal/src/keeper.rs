@@ -3,11 +3,14 @@
 //!
 //! Invariants:
 //! * At most one spare is ready; only the keeper makes one, so nobody writes zeros twice.
+//! * The keeper never waits for leadership while a leader may wait for the keeper: it gives up soon and tries
+//!   again later; leading itself, it makes the spare itself.
 //! * Every request for a spare is answered: with a spare, with the error of an attempt that began after the request, or
 //!   by the keeper's end.
 
 use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::sync::OnceLock;
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use keepstone_types::lock_rank;
@@ -51,6 +54,8 @@ pub(crate) struct Keeper {
     answered: Condvar,
     /// The keeper will look at the clock by itself.
     ticking: AtomicBool,
+    /// The keeper's thread.
+    id: OnceLock<ThreadId>,
 }
 
 /// What the keeper does next.
@@ -71,7 +76,28 @@ pub(crate) enum NoSpare {
     KeeperEnded,
 }
 
+impl KeeperState {
+    /// What cannot wait until a spare is made.
+    fn urgent(&mut self, now: &dyn Fn() -> Duration) -> Option<Job> {
+        if std::mem::take(&mut self.lead) {
+            return Some(Job::Lead);
+        }
+        self.tick.is_some_and(|tick| tick <= now()).then_some(Job::Tick)
+    }
+
+    /// A spare that was asked for and has not been tried since.
+    fn wanted_spare(&mut self) -> Option<Job> {
+        let wanted = self.spare.is_none() && self.tried < self.asked;
+        wanted.then(|| Job::MakeSpare { attempt: self.asked, len: self.spare_len, from: self.recycled.pop() })
+    }
+}
+
 impl Keeper {
+    /// What cannot wait until a spare is made.
+    pub(crate) fn urgent_job(&self, now: &dyn Fn() -> Duration) -> Option<Job> {
+        self.state.lock().urgent(now)
+    }
+
     pub(crate) fn new(spare_len: u64, lock: Option<Box<dyn VfsLock>>) -> Self {
         // The first spare is asked for before anybody needs it.
         let state = KeeperState { spare_len, asked: 1, lock, ..KeeperState::default() };
@@ -80,7 +106,25 @@ impl Keeper {
             bell: Condvar::new(),
             answered: Condvar::new(),
             ticking: AtomicBool::new(false),
+            id: OnceLock::new(),
         }
+    }
+
+    /// Says that the calling thread is the keeper.
+    pub(crate) fn begin(&self) {
+        self.id.get_or_init(|| thread::current().id());
+    }
+
+    /// Whether the calling thread is the keeper.
+    pub(crate) fn is_keeper(&self) -> bool {
+        self.id.get() == Some(&thread::current().id())
+    }
+
+    /// The spare, if one is ready; the next is asked for.
+    pub(crate) fn take_ready(&self) -> Option<Spare> {
+        let mut state = self.state.lock();
+        state.asked = state.asked.max(state.tried.saturating_add(1));
+        state.spare.take()
     }
 
     /// Takes the spare, waiting for one to be made if there is none, and asks for the next.
@@ -181,22 +225,19 @@ impl Keeper {
             if state.stop {
                 return Job::Stop;
             }
-            if std::mem::take(&mut state.lead) {
-                return Job::Lead;
+            if let Some(urgent) = state.urgent(now) {
+                return urgent;
             }
             if let Some(file) = state.seal.take() {
                 return Job::SyncSeal(file);
             }
-            if state.spare.is_none() && state.tried < state.asked {
-                let from = state.recycled.pop();
-                let (attempt, len) = (state.asked, state.spare_len);
-                return Job::MakeSpare { attempt, len, from };
+            if let Some(wanted) = state.wanted_spare() {
+                return wanted;
             }
             if state.spare.is_some() && !state.recycled.is_empty() {
                 return Job::Remove(std::mem::take(&mut state.recycled));
             }
             match state.tick.map(|tick| tick.saturating_sub(now())) {
-                Some(Duration::ZERO) => return Job::Tick,
                 Some(left) => {
                     // With a clock that stands still this is how often it is looked at.
                     self.bell.wait_for(&mut state, left.min(Duration::from_secs(1)));

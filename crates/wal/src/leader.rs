@@ -280,7 +280,7 @@ impl<S: LogSink> Writer<S> {
         if self.tail.lock().has_room(length) {
             return Ok(());
         }
-        let spare = self.keeper.take_spare().map_err(|none| match none {
+        let spare = self.spare().map_err(|none| match none {
             NoSpare::Failed(error) if error.is_out_of_space() => NoRoom::Full(error),
             NoSpare::Failed(error) => NoRoom::Broken(PoisonCause::Io(error)),
             NoSpare::KeeperEnded => NoRoom::Broken(PoisonCause::Panicked { doing: "made a segment ready" }),

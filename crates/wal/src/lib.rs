@@ -37,6 +37,7 @@ struct Readme;
 
 mod background;
 mod catalog;
+mod entry;
 mod error;
 #[cfg(test)]
 mod format_doc;
@@ -63,6 +64,7 @@ mod verify;
 mod writer;
 mod zeroed;
 
+pub use entry::{Entry, EntryError};
 pub use error::{
     AppendError, CallerError, CloseError, CommitError, Damage, OpenError, OptionsError, PinError,
     PoisonCause, ReadError, Repair,

@@ -202,6 +202,10 @@ impl<S: LogSink> Queue<S> {
 
     /// Why nothing is taken any more, if so.
     pub(crate) fn refusal<R>(&self) -> Option<CommitError<R>> {
+        if self.next_lsn == u64::MAX {
+            let (since, source) = (Lsn::MAX.previous(), Arc::new(PoisonCause::Exhausted));
+            return Some(CommitError::Poisoned { since, source });
+        }
         if let Some((since, cause)) = &self.poison {
             return Some(CommitError::Poisoned { since: *since, source: Arc::clone(cause) });
         }
@@ -498,6 +502,24 @@ pub(crate) fn gather<S: LogSink>(
         }
     }
     guard.gather = 0;
+    true
+}
+
+/// How long the keeper waits for leadership. Never for good: a leader may be waiting for the keeper.
+const KEEPER_PATIENCE: Duration = Duration::from_millis(1);
+
+/// Takes leadership if it becomes free soon.
+pub(crate) fn try_turn<S: LogSink>(guard: &mut Guard<'_, S>, bells: &Bells) -> bool {
+    guard.waiting_turn = guard.waiting_turn.saturating_add(1);
+    while guard.leading {
+        if bells.turn.wait_for(guard, KEEPER_PATIENCE) && guard.leading {
+            guard.waiting_turn = guard.waiting_turn.saturating_sub(1);
+            // Whoever leads now wakes somebody when it ends; those who held back for this turn are among them.
+            return false;
+        }
+    }
+    guard.waiting_turn = guard.waiting_turn.saturating_sub(1);
+    guard.leading = true;
     true
 }
 

@@ -7,8 +7,8 @@ use keepstone_types::Lsn;
 /// What the layer above does when a record is admitted, written and durable.
 ///
 /// Order: queue order is LSN order is the order of [`apply`](LogSink::apply) and [`publish`](LogSink::publish). Only one
-/// thread at a time is in `apply` or `publish`; [`durable`](LogSink::durable) is called by the thread that synced, one at
-/// a time, with LSNs that never fall.
+/// thread at a time is in `apply` or `publish`; [`durable`](LogSink::durable) is called by one thread
+/// at a time too, with LSNs that never fall.
 ///
 /// A panic in any of these poisons the log: it takes no more records until it is opened again.
 pub trait LogSink: Send + Sync + 'static {

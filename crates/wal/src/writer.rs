@@ -248,6 +248,11 @@ impl<S: LogSink> Writer<S> {
             let mut queue = self.queue.lock();
             take_turn(&mut queue, &self.bells);
         }
+        self.in_turn(act)
+    }
+
+    /// Does something with leadership, which the caller has taken, and ends it.
+    pub(crate) fn in_turn<T>(&self, act: impl FnOnce() -> Result<T, PoisonCause>) -> Result<T, CloseError> {
         let mut lead = Lead::begin(self);
         let poison = self.queue.lock().poison.clone();
         if let Some((_, cause)) = poison {
@@ -263,16 +268,23 @@ impl<S: LogSink> Writer<S> {
         }
     }
 
-    /// Everything through `synced` is durable now. Only who leads may call this.
-    pub(crate) fn now_durable(&self, synced: Proven) {
-        self.unsynced_since_micros.store(0, Ordering::Release);
-        self.unsynced_commits.store(0, Ordering::Release);
+    /// Everything through `synced` is durable now. Only who leads may call this. True when more is written.
+    pub(crate) fn now_durable(&self, synced: Proven) -> bool {
+        let more = {
+            let tail = self.tail.lock();
+            tail.synced != tail.written()
+        };
+        if !more {
+            self.unsynced_since_micros.store(0, Ordering::Release);
+            self.unsynced_commits.store(0, Ordering::Release);
+        }
         let visible = self.visible.load(Ordering::Acquire).min(synced.lsn);
         self.read_side.proven_lsn.fetch_max(synced.lsn, Ordering::AcqRel);
         self.read_side.readable_sequence.fetch_max(synced.sequence, Ordering::AcqRel);
         if self.durable.fetch_max(visible, Ordering::AcqRel) < visible {
             self.sink.durable(Lsn::new(visible));
         }
+        more
     }
 
     pub(crate) fn micros(&self) -> u64 {

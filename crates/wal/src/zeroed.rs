@@ -22,26 +22,32 @@ pub(crate) struct Spare {
     pub(crate) len: u64,
 }
 
-/// Overwrites the first `len` bytes with zeros in synced steps.
-fn write_zeros(file: &dyn VfsFile, len: u64) -> Result<(), IoError> {
+/// Overwrites the first `len` bytes with zeros in synced steps, and calls `between` after each.
+fn write_zeros(file: &dyn VfsFile, len: u64, between: &mut dyn FnMut()) -> Result<(), IoError> {
     let mut offset = 0;
     while offset < len {
         let step = len.saturating_sub(offset).min(disk_len(STEP));
         let zeros = usize::try_from(step).ok().and_then(|step| ZEROS.get(..step)).unwrap_or(&ZEROS);
         file.write_all_at(zeros, offset)?;
         file.sync_data()?;
+        between();
         offset = offset.saturating_add(step);
     }
     file.sync_all()
 }
 
 /// Makes a file of zeros; what is half made when it fails is removed.
-pub(crate) fn make_spare(vfs: &dyn Vfs, path: PathBuf, len: u64) -> Result<Spare, IoError> {
+pub(crate) fn make_spare(
+    vfs: &dyn Vfs,
+    path: PathBuf,
+    len: u64,
+    between: &mut dyn FnMut(),
+) -> Result<Spare, IoError> {
     if vfs.exists(&path)? {
         vfs.remove(&path)?;
     }
     let file = vfs.open(&path, OpenOptions::CREATE_NEW)?;
-    match write_zeros(file.as_ref(), len) {
+    match write_zeros(file.as_ref(), len, between) {
         Ok(()) => Ok(Spare { path, len }),
         Err(error) => {
             drop(file);
@@ -53,10 +59,15 @@ pub(crate) fn make_spare(vfs: &dyn Vfs, path: PathBuf, len: u64) -> Result<Spare
 }
 
 /// Makes a used file into a file of zeros of its own length, or of `len` when that is more.
-pub(crate) fn recycle(vfs: &dyn Vfs, path: PathBuf, len: u64) -> Result<Spare, IoError> {
+pub(crate) fn recycle(
+    vfs: &dyn Vfs,
+    path: PathBuf,
+    len: u64,
+    between: &mut dyn FnMut(),
+) -> Result<Spare, IoError> {
     let file = vfs.open(&path, OpenOptions::WRITE)?;
     let len = file.len()?.max(len);
-    write_zeros(file.as_ref(), len)?;
+    write_zeros(file.as_ref(), len, between)?;
     Ok(Spare { path, len })
 }
 

@@ -87,7 +87,7 @@ fn damaged_foreign_and_newer_identities_are_refused_and_nothing_is_written() {
         (b"KEEPSTONE STORE\n".to_vec(), "identity"),
         (good[..100].to_vec(), "identity"),
         (changed(0, b'k'), "identity"),
-        (changed(60, 1), "identity"),
+        (changed(60, good[60] ^ 1), "identity"),
         (changed(16, 9), "newer-format"),
         (vec![0; 5_000], "io"),
     ] {

@@ -154,6 +154,27 @@ fn another_stores_handle_is_refused() {
 }
 
 #[test]
+fn handles_are_owned_and_move_between_threads() {
+    fn shared<T: Send + Sync + 'static>(handle: T) -> T {
+        handle
+    }
+    fn moved<T: Send + 'static>(handle: T) -> T {
+        handle
+    }
+    let database = shared(memory());
+    put(&database, "a", "1");
+    let snapshot = shared(database.snapshot().unwrap());
+    let txn = moved(database.begin().unwrap());
+    let scan = moved(txn.scan(T, ..).unwrap());
+    let history = moved(database.history(T, "a").unwrap());
+    let other = std::thread::spawn(move || {
+        (scan.count(), history.count(), get(&snapshot, "a"), txn.commit().is_ok())
+    });
+    assert_eq!(other.join().unwrap(), (1, 1, Some("1".to_owned()), true));
+    assert!(moved(database.begin().unwrap().submit().unwrap()).wait().is_ok());
+}
+
+#[test]
 fn values_survive_everything() {
     let database = memory();
     put(&database, "k", "kept");

@@ -12,13 +12,15 @@ use crate::support::{T, memory, on_both, with_isolation};
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a transaction saw and did.
 #[derive(Debug)]
 struct Trace {
     /// Its place in the order: the version it made, or read when it wrote nothing; writers come before readers of it.
     place: (Version, bool),
     gets: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    scans: Vec<(u8, u8, Vec<(Vec<u8>, Vec<u8>)>)>,
+    scans: Vec<(u8, u8, Rows)>,
     writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 

@@ -334,7 +334,7 @@ fn build(
     cargo: &Cargo<'_>,
     mark: ChainEnd,
 ) -> Result<Built, IoError> {
-    let spare = make_spare(site.vfs, scratch.to_path_buf(), header.length)?;
+    let spare = make_spare(site.vfs, scratch.to_path_buf(), header.length, &mut || {})?;
     let file = site.vfs.open(&spare.path, OpenOptions::WRITE)?;
     let mut built = Built { header, end: mark, offset: HEADER_BYTES };
     let mut builder = GroupBuilder::new();

@@ -5,7 +5,7 @@ use std::thread;
 
 use keepstone_types::{Lsn, SystemClock};
 use keepstone_vfs::{MemoryVfs, OsVfs};
-use keepstone_wal::{CommitError, Log, LogOptions, Record, RecordKind};
+use keepstone_wal::{CommitError, Entry, Log, LogOptions, Record, RecordKind, Replayed};
 
 use crate::support::{dir, long_payload, long_record, open, read_all, record, replay, small};
 
@@ -159,4 +159,33 @@ fn a_second_writer_is_refused_and_told_who_has_the_log() {
     log.close().unwrap();
     open(&disk, LogOptions::default()).unwrap();
     assert_eq!(dir().to_str(), Some("/log"));
+}
+
+#[test]
+fn entries_are_applied_alike_one_by_one_and_in_a_batch() {
+    let entries = [
+        Entry::Write { key: b"k".to_vec(), label: "meta".to_owned(), value: vec![1, 2, 3] },
+        Entry::Delete { key: b"k".to_vec() },
+        Entry::Link { from: b"a".to_vec(), verb: "knows".to_owned(), to: b"b".to_vec() },
+        Entry::Checkpoint { name: b"state-7".to_vec() },
+    ];
+    let disk = MemoryVfs::new();
+    let log = open(&disk, LogOptions::default()).unwrap();
+    for entry in &entries {
+        log.append(entry.to_record()).unwrap();
+    }
+    let groups = log.stats().groups;
+    let lsns = log.append_batch(entries.iter().map(Entry::to_record).collect()).unwrap();
+    assert_eq!(lsns, [5, 6, 7, 8].map(Lsn::new));
+    assert_eq!(log.stats().groups, groups + 1, "one write and one sync");
+    log.close().unwrap();
+    let (_, _, all) = replay(&disk, LogOptions::default()).unwrap();
+    let found: Vec<_> = all
+        .iter()
+        .map(|replayed| match replayed {
+            Replayed::Record(record) => Entry::from_record(record).unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(found, [entries.clone(), entries].concat());
 }

@@ -170,27 +170,32 @@ fn missing_segments_are_noticed_wherever_they_are_missing() {
 #[test]
 fn a_prefix_goes_on_above_the_timelines_and_numbers_it_lost() {
     let options = small();
-    let disk = crashed(&["a"], &options);
-    // Timelines 1 and 2, each begun by a cut.
+    let disk = crashed(&["a", "b"], &options);
+    // Timelines 1 and 2, each begun by a cut, each in a segment of its own.
     for timeline in 1..=2 {
-        let log = open(&disk, options.clone()).unwrap();
-        log.append(record("x")).unwrap();
-        drop(log);
         let path = segments(&disk).last().unwrap().clone();
         let (at, total) = *groups_of(&bytes_of(&disk, &path), 4_096).last().unwrap();
         overwrite(&disk, &path, (at + total) as u64, b"torn");
         let log = open(&disk, options.clone()).unwrap();
         assert_eq!(log.recovery().timeline, Timeline::new(timeline));
+        log.append(record("x")).unwrap();
     }
-    let path = segments(&disk)[0].clone();
-    for copy in [0, 4_096] {
-        overwrite(&disk, &path, copy + 60, b"rot");
+    let lost = open(&disk, options.clone()).unwrap().recovery().last_lsn;
+    let paths = segments(&disk);
+    assert!(paths.len() >= 3);
+    // Rot in the first segment, or in a later header: what comes after is lost, its timelines and numbers are not reused.
+    for hurt in [0, 1] {
+        let disk = disk.snapshot();
+        let places: &[u64] = if hurt == 0 { &[8_192, 12_288] } else { &[0, 4_096] };
+        for place in places {
+            overwrite(&disk, &paths[hurt], place + 60, b"rot");
+        }
+        assert_eq!(open(&disk, options.clone()).unwrap_err().kind(), "damaged");
+        let (log, found, _) = replay(&disk, options.clone().recovery(Recovery::Prefix)).unwrap();
+        assert_eq!(texts(&found), ["a", "b"][..hurt]);
+        assert_eq!(log.recovery().timeline, Timeline::new(3));
+        assert!(log.append(record("y")).unwrap() > lost);
     }
-    let second = segments(&disk)[1].clone();
-    assert_eq!(open(&disk, options.clone().recovery(Recovery::Prefix)).unwrap_err().kind(), "damaged");
-    let good = crashed(&["a"], &options);
-    let first = bytes_of(&good, &segments(&good)[0]);
-    drop((first, second));
 }
 
 #[test]

@@ -282,3 +282,34 @@ fn a_lone_commit_is_one_write_and_one_sync_and_no_growth() {
     let after = read();
     assert_eq!([after[0] - before[0], after[1] - before[1], after[2] - before[2]], [51, 51, 0]);
 }
+
+#[test]
+fn marks_and_rotations_do_not_wait_for_each_other() {
+    let disk = MemoryVfs::new();
+    let clock = Arc::new(ManualClock::default());
+    let log = Log::open_with(Arc::new(disk.clone()), clock.clone(), dir(), small(), &mut |_| Ok(())).unwrap();
+    for at in 0..1_500 {
+        log.append(long_record(at, 9_000)).unwrap();
+        clock.advance(Duration::from_millis(6));
+    }
+    let stats = log.stats();
+    assert!(stats.rotations > 30 && stats.marks > 0, "{stats:?}");
+    log.close().unwrap();
+    assert_eq!(replay(&disk, small()).unwrap().1.len(), 1_500);
+}
+
+#[test]
+fn the_keeper_leads_over_many_segments_when_nobody_waits() {
+    let disk = MemoryVfs::new();
+    let log = open(&disk, small().queue_bytes_max(1 << 30)).unwrap();
+    for at in 0..600 {
+        let ticket = log.submit(long_record(at, 9_000), (), None).unwrap();
+        assert_eq!(ticket.lsn().get(), at as u64 + 1);
+    }
+    while log.durable_lsn() < Lsn::new(600) {
+        thread::yield_now();
+    }
+    assert!(log.stats().rotations > 10);
+    log.close().unwrap();
+    assert_eq!(replay(&disk, small()).unwrap().1.len(), 600);
+}

@@ -17,4 +17,3 @@ mod power;
 mod recovery;
 mod support;
 mod unkind;
-mod zz_bench;
