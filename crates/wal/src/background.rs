@@ -189,6 +189,10 @@ impl<S: LogSink> Writer<S> {
     fn mark(&self) -> bool {
         let mut marked = None;
         let had_turn = self.soon(|| {
+            // After the clean close nothing may follow, or the next opening would find the log not closed in order.
+            if self.queue.lock().closed {
+                return Ok(());
+            }
             let mut tail = self.tail.lock();
             let written = tail.written();
             let needed =

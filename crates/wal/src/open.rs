@@ -98,6 +98,12 @@ pub(crate) fn open<S: LogSink>(
 
 fn take_lock(site: Site<'_>) -> Result<Box<dyn VfsLock>, OpenError> {
     site.vfs.create_dir(site.dir)?;
+    let parent = site.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match site.vfs.sync_dir(parent) {
+        // Who may not even look into the folder above did not create this one just now.
+        Err(error) if error.io_kind() != std::io::ErrorKind::PermissionDenied => return Err(error.into()),
+        _ => {}
+    }
     let holder = format!("keepstone-wal, process {}", std::process::id());
     site.vfs.lock(&site.dir.join(LOCK), &holder).map_err(|error| match error {
         LockError::Held { holder, .. } => OpenError::Locked { dir: site.dir.to_path_buf(), holder },

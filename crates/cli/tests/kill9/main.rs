@@ -13,16 +13,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tempfile::TempDir;
 
 /// Stores are used for so many kills, each time recovered and continued, before a fresh one is begun.
 const KILLS_PER_STORE: u64 = 5;
 
 const ROUNDS_DEFAULT: u64 = 12;
+
+/// A process that says nothing for so long hangs, which is a failure.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// One way to import.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +61,25 @@ impl Random {
 
     fn up_to(&mut self, max: u64) -> u64 {
         1 + self.next() % max
+    }
+}
+
+/// A temporary folder that stays when the test fails, to be looked at.
+struct Kept(TempDir);
+
+impl Kept {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.disable_cleanup(true);
+            let kept = self.0.path().display();
+            writeln!(std::io::stderr(), "the store is kept in {kept}").unwrap_or_default();
+        }
     }
 }
 
@@ -106,20 +131,24 @@ fn import_and_kill(dir: &Path, way: Way, round: u64, acks: u64) -> Vec<String> {
         // What is left in the buffer has nowhere to go.
         drop(stdin.into_parts());
     });
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || read_lines(stdout, &sender));
     let mut keys = Vec::new();
-    let mut ack = String::new();
-    while stdout.read_line(&mut ack).unwrap() > 0 {
-        // A line that the kill cut off acknowledges nothing.
-        let Some(whole) = ack.strip_suffix('\n') else { break };
-        let parts: Vec<&str> = whole.split(' ').collect();
-        assert!(parts.len() == 3 && parts[0] == "ack", "{ack:?}");
-        keys.push(parts[2].to_owned());
-        ack.clear();
+    loop {
+        match lines.recv_timeout(SILENCE_MAX) {
+            Ok(ack) => keys.push(key_of(&ack)),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                child.kill().unwrap();
+                panic!("the import hangs after {} acknowledgements of round {round}, {way:?}", keys.len());
+            }
+        }
         if u64::try_from(keys.len()).unwrap() == acks {
             child.kill().unwrap();
         }
     }
+    reader.join().unwrap();
     let status = child.wait().unwrap();
     feeder.join().unwrap();
     assert!(u64::try_from(keys.len()).unwrap() >= acks, "{status}: {} acknowledgements", keys.len());
@@ -128,9 +157,28 @@ fn import_and_kill(dir: &Path, way: Way, round: u64, acks: u64) -> Vec<String> {
     keys
 }
 
+/// Hands over every whole line; one that the kill cut off acknowledges nothing.
+fn read_lines(mut stdout: impl BufRead, lines: &Sender<String>) {
+    let mut line = String::new();
+    while stdout.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
+        lines.send(std::mem::take(&mut line)).unwrap();
+    }
+}
+
+/// The key in an acknowledgement.
+fn key_of(ack: &str) -> String {
+    let parts: Vec<&str> = ack.trim_end().split(' ').collect();
+    assert!(parts.len() == 3 && parts[0] == "ack", "{ack:?}");
+    parts[2].to_owned()
+}
+
 /// Runs a command that must succeed.
 fn ok(dir: &Path, args: &[&str]) -> String {
-    let output = keepstone(dir).args(args).output().unwrap();
+    let mut command = keepstone(dir);
+    command.args(args);
+    let (sender, output) = mpsc::channel();
+    thread::spawn(move || sender.send(command.output().unwrap()));
+    let output = output.recv_timeout(SILENCE_MAX).unwrap_or_else(|_| panic!("{args:?} hangs"));
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{args:?}: {}: {stderr}", output.status);
     String::from_utf8(output.stdout).unwrap()
@@ -175,15 +223,15 @@ fn every_acknowledged_line_survives_kill_9() {
         let ways = u64::try_from(WAYS.len()).unwrap();
         let rounds = rounds / ways + u64::from(place < rounds % ways);
         let (mut acked, mut unread) = (0, 0);
-        let mut folder = tempfile::tempdir().unwrap();
+        let mut folder = Kept::new();
         let mut account = Account::default();
         for round in 0..rounds {
             if round % KILLS_PER_STORE == 0 {
                 (acked, unread) = (acked + account.acked.len(), unread + account.unread);
-                folder = tempfile::tempdir().unwrap();
+                folder = Kept::new();
                 account = Account::default();
             }
-            let dir = folder.path().join("store");
+            let dir = folder.0.path().join("store");
             let keys = import_and_kill(&dir, way, round, random.up_to(way.acks_max));
             let sample = [keys[0].clone(), keys[keys.len() - 1].clone()];
             account.acked.extend(keys);

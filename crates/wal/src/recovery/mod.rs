@@ -23,6 +23,7 @@ use crate::error::{Damage, OpenError};
 use crate::group::Proven;
 use crate::options::{Access, LogOptions, Recovery};
 use crate::pins::PinsFile;
+use crate::segment::HEADER_BYTES;
 use crate::side_file;
 
 /// Where a log is and how it is opened.
@@ -105,9 +106,8 @@ pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<
     let store = one_store(&heads, site.options.store_id, pins.map(|pins| pins.store))?;
     let all = members;
     let Chain { members, dead, fault } = chain(heads, released);
-    let gone = || all.iter().map(|member| &member.header).filter(|header| dead.contains(&header.number));
-    let lost_lsn = gone().map(|header| header.first_lsn).max().unwrap_or(0);
-    let lost_timeline = gone().map(|header| header.timeline).max().unwrap_or_default();
+    let gone = all.iter().filter(|member| dead.contains(&member.header.number));
+    let (lost_lsn, lost_timeline) = reach_of(site, gone)?;
     let store = store.unwrap_or(StoreId::from_bytes([0; 16]));
     let mut examined = Examined {
         listing,
@@ -130,6 +130,21 @@ pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<
     Ok(Some(examined))
 }
 
+/// The highest LSN and timeline in segments that are moved away, so that neither is given again.
+fn reach_of<'a>(
+    site: Site<'_>,
+    members: impl IntoIterator<Item = &'a Member>,
+) -> Result<(u64, Timeline), OpenError> {
+    let (mut lsn, mut timeline) = (0, Timeline::FIRST);
+    for member in members {
+        let image = image_of(site.vfs, member)?;
+        let (within, latest) = beyond(&image, &member.header, HEADER_BYTES);
+        lsn = lsn.max(member.header.first_lsn).max(within);
+        timeline = timeline.max(latest);
+    }
+    Ok((lsn, timeline))
+}
+
 fn scan_members(
     site: Site<'_>,
     members: Vec<Member>,
@@ -145,8 +160,9 @@ fn scan_members(
         .collect();
     for (member, named_end) in members.into_iter().zip(ends) {
         if examined.broken {
-            examined.lost_lsn = examined.lost_lsn.max(member.header.first_lsn);
-            examined.lost_timeline = examined.lost_timeline.max(member.header.timeline);
+            let (lsn, timeline) = reach_of(site, [&member])?;
+            examined.lost_lsn = examined.lost_lsn.max(lsn);
+            examined.lost_timeline = examined.lost_timeline.max(timeline);
             examined.quarantine.push(member.header.number);
             continue;
         }

@@ -92,6 +92,9 @@ fn mark_len(header: &SegmentHeader) -> u64 {
 /// Heals, copies and moves away, so that the log can go on.
 pub(crate) fn resume(site: Site<'_>, examined: Examined) -> Result<Resumed, OpenError> {
     let plan = plan(site, &examined)?;
+    // Names that were found may be in the system's cache only: a process may have been killed between giving a segment
+    // its name and syncing the folder. Nothing is acknowledged in a segment whose name could still be lost.
+    site.vfs.sync_dir(site.dir)?;
     let healed = write_healed(site, &examined)?;
     let mut resumed = if plan.fresh {
         go_on_in_fresh(site, &examined, &plan)?
