@@ -97,7 +97,11 @@ fn compare<T: Serialize + DeserializeOwned + PartialEq>(
     }
     println!("  {name}: {} bytes of MessagePack, {} of JSON", packed.len(), json.len());
     let bytes = |count: usize| u32::try_from(count).map(f64::from);
-    report.ratio(&format!("size of JSON ÷ MessagePack, {name}"), bytes(json.len())? / bytes(packed.len())?, size);
+    report.ratio(
+        &format!("size of JSON ÷ MessagePack, {name}"),
+        bytes(json.len())? / bytes(packed.len())?,
+        size,
+    );
     let repeat = |step: &dyn Fn() -> Result<(), BenchError>| {
         median_step(20, |_| {
             for _ in 0..500 {

@@ -107,11 +107,8 @@ pub(crate) fn groups(rounds: usize, report: &mut Report) -> Result<(), BenchErro
         let dir = tempfile::tempdir_in(place)?;
         let database = open(vfs, &dir.path().join("store"), DatabaseOptions::default())?;
         let time = Duration::from_millis(600);
-        let (ratio, many, one) = side_by_side(
-            rounds,
-            || commit_rate(&database, 16, time),
-            || commit_rate(&database, 1, time),
-        )?;
+        let (ratio, many, one) =
+            side_by_side(rounds, || commit_rate(&database, 16, time), || commit_rate(&database, 1, time))?;
         println!("  {name}: {many:.0} and {one:.0} commits/s");
         report.ratio(name, ratio, bound);
         database.close()?;

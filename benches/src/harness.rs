@@ -74,7 +74,9 @@ impl Report {
         println!("\nagainst {name}");
         for (row, now) in &self.ratios {
             match before.get(row) {
-                Some(then) => println!("  {row:<58} {then:>8.3} -> {now:>8.3}  ({:+.1} %)", (now / then - 1.0) * 100.0),
+                Some(then) => {
+                    println!("  {row:<58} {then:>8.3} -> {now:>8.3}  ({:+.1} %)", (now / then - 1.0) * 100.0)
+                }
                 None => println!("  {row:<58}      new -> {now:>8.3}"),
             }
         }

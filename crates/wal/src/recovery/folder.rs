@@ -8,7 +8,7 @@ use keepstone_vfs::{EntryKind, IoError, OpenOptions, Vfs};
 
 use super::image::Image;
 use crate::error::{Damage, OpenError};
-use crate::layout::disk_len;
+use crate::layout::{disk_len, memory_len};
 use crate::segment::{
     FORMAT, FileRole, HEADER_BLOCK, HEADER_BYTES, HeaderFault, SegmentHeader, role_of, segment_name,
     segment_path,
@@ -114,11 +114,16 @@ pub(crate) fn read_head(
         let damage = Damage::new(path, 0, format!("segment {number}"), format!("segment {}", header.number));
         return Ok(Head::Bad { damage, store: Some(header.store) });
     }
-    let bad = |copy: &Result<SegmentHeader, HeaderFault>| *copy != Ok(header);
+    // A copy that could not be read in full may verify all the same, if what was lost is zero; it is written again.
+    let lost = |at: u64| {
+        let first = memory_len(at).checked_div(image.sector).unwrap_or_default();
+        image.lost.iter().skip(first).take(HEADER_BLOCK / 512).any(|lost| *lost)
+    };
+    let bad = |at: u64, copy: &Result<SegmentHeader, HeaderFault>| *copy != Ok(header) || lost(at);
     let bad_copies = (0_u64..)
         .step_by(HEADER_BLOCK)
         .zip(&copies)
-        .filter(|(_, copy)| bad(copy))
+        .filter(|(at, copy)| bad(*at, copy))
         .map(|(offset, _)| offset)
         .collect();
     Ok(Head::Good(Member { path, header, file_len, bad_copies }))

@@ -26,8 +26,10 @@ pub(crate) fn next_group(image: &mut Image, at: usize, seed: u64, chain: ChainEn
     let rest = image.bytes.get(at..)?;
     if let Some(header) = group::verify(rest, seed, sector).filter(|header| chain.is_followed_by(header)) {
         let total = header.total_len(sector);
-        let rebuilt = mend_xor_sector(image, at, total);
-        return Some(Found { header, total, rebuilt });
+        let rebuilt = mend_xor_sector(image, at, total).or_else(|| lost_zeros(image, at, total));
+        let found = Found { header, total, rebuilt };
+        mark_found(image, at, found);
+        return Some(found);
     }
     let found = heal_in_place(image, at, seed, chain).or_else(|| heal_header(image, at, seed, chain))?;
     mark_found(image, at, found);
@@ -39,6 +41,13 @@ fn mark_found(image: &mut Image, at: usize, found: Found) {
     if let Some(lost) = found.rebuilt.and_then(|index| image.lost.get_mut(first.saturating_add(index))) {
         *lost = false;
     }
+}
+
+/// The group verifies although a sector of it was lost: it held zeros, which is what a lost one is taken for.
+fn lost_zeros(image: &Image, at: usize, total: usize) -> Option<usize> {
+    let first = at.checked_div(image.sector)?;
+    let sectors = total.checked_div(image.sector)?;
+    image.lost.iter().skip(first).take(sectors).position(|lost| *lost)
 }
 
 /// The group verifies, so all its data is right; if the XOR of the whole is not zero, its last sector is wrong.

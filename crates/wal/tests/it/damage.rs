@@ -1,13 +1,15 @@
 //! Rot, missing files, foreign files: what is healed, what is reported, and what opening a prefix keeps.
 
 use keepstone_types::{Lsn, StoreId, Timeline};
-use keepstone_vfs::{MemoryVfs, OpenOptions, Vfs, VfsExt};
+use keepstone_vfs::{IoOperation, MemoryVfs, OpenOptions, Vfs, VfsExt};
 use keepstone_wal::{Access, LogOptions, OpenError, Recovery, Repair, Replayed};
 
 use crate::support::{
-    bytes_of, crashed, dir, groups_of, long_payload, long_record, open, overwrite, read_all, record, replay,
-    segments, small, texts,
+    bytes_of, crashed, dir, groups_of, long_payload, long_record, open, open_on, overwrite, read_all, record,
+    replay, segments, small, texts,
 };
+
+use crate::unkind::{Unkind, Verdict};
 
 /// A closed log of several segments.
 fn closed(count: usize, len: usize, options: &LogOptions) -> MemoryVfs {
@@ -50,6 +52,26 @@ fn one_rotten_sector_in_any_place_of_any_group_is_healed_on_disk() {
                 assert!(!log.recovery().timeline_changed && log.recovery().clean, "{what}");
             }
         }
+    }
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_counts_as_lost() {
+    let options = small();
+    let disk = closed(6, 8_192, &options);
+    let path = segments(&disk)[0].clone();
+    let (at, total) = groups_of(&bytes_of(&disk, &path), 4_096)[2];
+    // Also the places that hold zeros: they may be taken for zeros, but they are lost all the same.
+    for bad in (at..at + total).step_by(4_096).chain([0, 4_096]) {
+        let bad = bad as u64 + 1_024;
+        let unkind = Unkind::disk(&disk.snapshot(), move |operation| {
+            let met = operation.offset <= bad && operation.offset + operation.len as u64 > bad;
+            let hit = operation.what == IoOperation::Read && operation.is_on("wal") && met;
+            if hit { Verdict::Fail(std::io::ErrorKind::Other) } else { Verdict::Pass }
+        });
+        let log = open_on(unkind, options.clone()).unwrap_or_else(|error| panic!("{bad}: {error}"));
+        assert_eq!(log.recovery().healed_sectors.len(), 1, "{bad}");
+        check_whole(&read_all(&log), 6, 8_192, &format!("unreadable at {bad}"));
     }
 }
 

@@ -15,7 +15,6 @@ pub(crate) struct Operation {
     pub(crate) what: IoOperation,
     pub(crate) path: PathBuf,
     pub(crate) offset: u64,
-    #[expect(dead_code, reason = "printed when a test fails")]
     pub(crate) len: usize,
 }
 
