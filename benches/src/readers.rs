@@ -25,7 +25,7 @@ fn read_rate(database: &Database, threads: u64, time: Duration) -> Result<f64, B
                     while start.elapsed() < time {
                         for _ in 0..64 {
                             at = scramble(at);
-                            let found = database.get(TABLE, &key(at % ROWS))?;
+                            let found = database.get(TABLE, key(at % ROWS))?;
                             black_box(found.ok_or("a row is missing")?);
                         }
                         done += 64;

@@ -43,7 +43,7 @@ pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path, options: DatabaseOptions) -> R
 pub(crate) fn commit_rows(database: &Database, from: u64, count: u64) -> Result<(), BenchError> {
     let mut txn = database.begin()?;
     for number in from..from.saturating_add(count) {
-        txn.put(TABLE, &key(number), value(number))?;
+        txn.put(TABLE, key(number), value(number))?;
     }
     txn.commit()?;
     Ok(())
