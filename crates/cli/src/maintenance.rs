@@ -20,9 +20,6 @@ pub(crate) fn init(session: &Session, args: &InitArgs) -> Outcome {
     }
     let store = session.open_as(&options)?;
     output::say(format_args!("created the store {}", session.dir.display()))?;
-    if args.durability.is_some() {
-        output::say("its durability was for this command; later ones take it from KEEPSTONE_DURABILITY")?;
-    }
     Ok(store.close()?)
 }
 
@@ -168,6 +165,7 @@ fn print_stats(session: &Session, store: &Store, stats: &Stats, collections: &[(
         "open",
         if store.is_read_only() { "read-only, another process writes" } else { "for writing" }.to_owned(),
     );
+    fact("durability", store.durability().to_string());
     fact("version", stats.version.clone());
     fact("versions", thousands(stats.versions));
     fact(

@@ -27,6 +27,18 @@ const fn durability(durability: Durability) -> mvcc::Durability {
     }
 }
 
+pub(crate) fn durability_of(durability: mvcc::Durability) -> Durability {
+    match durability {
+        mvcc::Durability::Full => Durability::Full,
+        mvcc::Durability::Normal => Durability::Normal,
+        mvcc::Durability::Relaxed { max_commits, max_delay } => {
+            Durability::Relaxed { max_commits, max_delay }
+        }
+        // The enum below may grow; of what is unknown here nothing is promised.
+        _ => Durability::None,
+    }
+}
+
 pub(crate) fn options(options: &StoreOptions) -> mvcc::DatabaseOptions {
     let made = mvcc::DatabaseOptions::default()
         .existence(match options.existence {

@@ -1,6 +1,7 @@
 //! How a store is opened: a builder whose defaults are safe, validated before anything is touched, and settable by
 //! environment.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,6 +63,20 @@ pub enum Durability {
 impl Durability {
     /// Relaxed with at most 1,000 commits or 100 milliseconds at stake.
     pub const RELAXED: Self = Self::Relaxed { max_commits: 1_000, max_delay: Duration::from_millis(100) };
+}
+
+/// As the setting is written: `full`, `normal`, `relaxed:COMMITS:MILLISECONDS`, `none`.
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::Normal => f.write_str("normal"),
+            Self::Relaxed { max_commits, max_delay } => {
+                write!(f, "relaxed:{max_commits}:{}", max_delay.as_millis())
+            }
+            Self::None => f.write_str("none"),
+        }
+    }
 }
 
 /// What opening does with damage that cannot be healed.

@@ -14,7 +14,7 @@ use crate::error::{CloseError, CommitError, OpenError, ReadError};
 use crate::error_map::{close_error, open_error, read_error};
 use crate::events::{Event, Events, Hub};
 use crate::ids::IdSource;
-use crate::options::StoreOptions;
+use crate::options::{Durability, StoreOptions};
 use crate::read::{AsOf, Reader, Source, View};
 use crate::settings::SettingWarning;
 use crate::snapshot::Snapshot;
@@ -112,6 +112,12 @@ impl Store {
     #[must_use]
     pub fn id(&self) -> StoreId {
         self.inner.store_id
+    }
+
+    /// The least durability of a commit: what the store was opened with, else what it was made with.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        engine::durability_of(self.inner.database.durability())
     }
 
     /// Whether the store is open for reading only.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keepstone_types::{Clock, StoreId, Timestamp, Version};
 use keepstone_vfs::{OsVfs, Vfs, VfsLock};
-use keepstone_wal::{Log, RecoveryReport};
+use keepstone_wal::{Durability, Log, RecoveryReport};
 
 use crate::commit::CommitSink;
 use crate::error::{CloseError, CommitError, OpenError, ReadError, WriteError};
@@ -34,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Log<CommitSink>,
     pub(crate) window_bytes_max: usize,
+    pub(crate) durability: Durability,
     /// The store's lock file, until it is closed.
     pub(crate) lock: Mutex<Option<Box<dyn VfsLock>>>,
 }
@@ -301,6 +302,12 @@ impl Database {
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         self.inner.log.recovery()
+    }
+
+    /// The least durability of a commit: what the store was opened with, else what it was made with.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.inner.durability
     }
 
     /// Whether the store was opened only for reading.

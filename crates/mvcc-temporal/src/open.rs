@@ -218,6 +218,7 @@ fn new_identity(clock: &dyn Clock, options: &DatabaseOptions) -> Result<Identity
 }
 
 fn log_options(options: &DatabaseOptions, identity: &Identity, writable: bool) -> LogOptions {
+    let durability = options.durability.unwrap_or(identity.durability);
     let recovery = match options.recovery {
         Recovery::Prefix => wal::Recovery::Prefix,
         Recovery::Strict | Recovery::ReadOnlyAtCheckpoint => wal::Recovery::Strict,
@@ -226,7 +227,7 @@ fn log_options(options: &DatabaseOptions, identity: &Identity, writable: bool) -
     options
         .log
         .clone()
-        .durability(options.durability.unwrap_or(identity.durability))
+        .durability(durability)
         .recovery(recovery)
         .access(access)
         .store_id(Some(identity.store_id))
@@ -256,7 +257,8 @@ pub(crate) fn open(
         place.publish_identity().map_err(|error| place.io(error))?;
     }
     let lock = Mutex::new(lock_rank::MVCC_STORE_LOCK, lock);
-    Ok(Inner { shared, log, window_bytes_max: options.window_bytes_max, lock })
+    let durability = options.durability.unwrap_or(identity.durability);
+    Ok(Inner { shared, log, window_bytes_max: options.window_bytes_max, durability, lock })
 }
 
 fn open_log(

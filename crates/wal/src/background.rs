@@ -290,9 +290,13 @@ impl<S: LogSink> Writer<S> {
 
     fn try_clean_close(&self) -> Result<bool, PoisonCause> {
         let mut tail = self.tail.lock();
+        if tail.ends_clean {
+            return Ok(true);
+        }
         let wrote = tail.write_own(RecordKind::CLEAN_CLOSE, &[], 0).map_err(PoisonCause::Io)?;
         if wrote {
             tail.sync(false).map_err(PoisonCause::Io)?;
+            tail.ends_clean = true;
         }
         Ok(wrote)
     }

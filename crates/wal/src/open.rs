@@ -23,7 +23,7 @@ use crate::segment::segment_path;
 use crate::sink::LogSink;
 use crate::stats::{Counter, Counters};
 use crate::sync::{Arc, AtomicU64, Mutex};
-use crate::tail::Tail;
+use crate::tail::{Place, Tail};
 use crate::writer::Writer;
 
 /// The name of the file whose lock keeps a second writer out.
@@ -205,6 +205,7 @@ fn open_for_reading(site: Site<'_>) -> Result<Opening, OpenError> {
         quarantined: Vec::new(),
         segments: segments.chain([info(last, None)]).collect(),
         highest: examined.listing.highest,
+        ends_clean: examined.is_clean(),
     };
     let readable = Proven { lsn: report.proven.get(), sequence: resumed.end.sequence };
     Ok(Opening { resumed, report, pins, readable })
@@ -248,7 +249,7 @@ fn open_tail(site: Site<'_>, resumed: &Resumed, clock: &dyn Clock) -> Result<Tai
     };
     let path = segment_path(site.dir, resumed.header.number);
     let file = site.vfs.open(&path, OpenOptions { mode, write })?;
-    let place = (resumed.offset, resumed.end);
+    let place = Place { offset: resumed.offset, end: resumed.end, ends_clean: resumed.ends_clean };
     Ok(Tail::new(file, resumed.header, place, resumed.timeline, write, clock.monotonic()))
 }
 

@@ -32,6 +32,16 @@ pub(crate) struct Tail {
     mode: WriteMode,
     /// When the segment was begun.
     pub(crate) begun: Duration,
+    /// The last group is a clean close: nothing was written since.
+    pub(crate) ends_clean: bool,
+}
+
+/// Where a log goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) offset: u64,
+    pub(crate) end: ChainEnd,
+    pub(crate) ends_clean: bool,
 }
 
 /// What went wrong when a segment was begun.
@@ -59,7 +69,7 @@ impl Tail {
     pub(crate) fn new(
         file: Arc<dyn VfsFile>,
         header: SegmentHeader,
-        (offset, end): (u64, ChainEnd),
+        Place { offset, end, ends_clean }: Place,
         timeline: Timeline,
         mode: WriteMode,
         begun: Duration,
@@ -67,7 +77,7 @@ impl Tail {
         let synced = Proven { lsn: end.next_lsn.saturating_sub(1), sequence: end.sequence };
         let (seed, sector) = (header.seed(), usize::try_from(header.sector).unwrap_or(HEADER_BLOCK));
         let builder = GroupBuilder::new();
-        Self { file, header, seed, sector, offset, end, builder, synced, timeline, mode, begun }
+        Self { file, header, seed, sector, offset, end, builder, synced, timeline, mode, begun, ends_clean }
     }
 
     /// Whether a group with so many bytes of records fits before the reserve.
@@ -102,6 +112,7 @@ impl Tail {
         let written = disk_len(bytes.len());
         self.offset = self.offset.saturating_add(written);
         self.end = ChainEnd::after(&header);
+        self.ends_clean = false;
         Ok(written)
     }
 

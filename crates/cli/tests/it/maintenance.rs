@@ -27,6 +27,20 @@ fn init_makes_a_store_once() {
 }
 
 #[test]
+fn a_store_keeps_the_durability_it_was_made_with() {
+    let cli = Cli::without_store();
+    cli.ok(["init", "--durability", "full"]);
+    let durability = |stats: &str| {
+        let line = stats.lines().find(|line| line.starts_with("durability")).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(durability(&cli.ok(["stats"])), "full");
+    let output = cli.command(["stats"]).env("KEEPSTONE_DURABILITY", "normal").output().unwrap();
+    assert_eq!(durability(&String::from_utf8(output.stdout).unwrap()), "normal");
+    assert_eq!(durability(&cli.ok(["stats"])), "full");
+}
+
+#[test]
 fn a_folder_with_other_things_is_not_touched() {
     let cli = Cli::without_store();
     fs::create_dir(cli.dir()).unwrap();

@@ -43,6 +43,8 @@ pub(crate) struct Resumed {
     pub(crate) segments: Vec<SegmentInfo>,
     /// The highest number of a segment or side file so far.
     pub(crate) highest: u64,
+    /// The last thing in the log is a clean close.
+    pub(crate) ends_clean: bool,
 }
 
 /// What has to be done before the log goes on.
@@ -201,6 +203,7 @@ fn go_on_in_place(site: Site<'_>, examined: &Examined, plan: &Plan) -> Result<Re
         quarantined: Vec::new(),
         segments: infos(&examined.kept),
         highest: examined.listing.highest,
+        ends_clean: examined.is_clean() && !plan.unclean_mark,
     })
 }
 
@@ -264,6 +267,7 @@ fn go_on_in_fresh(site: Site<'_>, examined: &Examined, plan: &Plan) -> Result<Re
         quarantined: Vec::new(),
         segments,
         highest: header.number,
+        ends_clean: false,
     })
 }
 
