@@ -57,7 +57,7 @@ pub(crate) fn check(session: &Session, args: &CheckArgs) -> Outcome {
     let recovery = store.recovery();
     let report = store.check()?;
     drop(progress);
-    repaired.extend(recovery.healed.iter().map(|healed| format!("healed {healed}")));
+    repaired.extend(recovery.healed.iter().cloned());
     repaired.extend(recovery.quarantined.iter().map(|file| format!("put aside {}", file.display())));
     let damages = damages_of(&report);
     if args.json {

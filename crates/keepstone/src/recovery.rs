@@ -56,7 +56,7 @@ impl Store {
             segments: u64::try_from(found.segments).unwrap_or(u64::MAX),
             copied_groups: found.copied_groups,
             cut_bytes: found.cut_bytes,
-            healed: found.healed_sectors.iter().map(|damage| format!("{damage:?}")).collect(),
+            healed: found.healed_sectors.iter().map(ToString::to_string).collect(),
             quarantined: found.quarantined.clone(),
             unproven: found.unproven.is_some(),
             relaxed_before: found.relaxed_before,

@@ -125,6 +125,24 @@ fn damage_is_exit_code_3_and_repair_keeps_what_is_before_it() {
 }
 
 #[test]
+fn one_rotten_byte_is_healed_and_told_to_a_person() {
+    let cli = Cli::with_lines("{\"key\":\"a\",\"body\":1}\n");
+    let before = cli.ok(["export"]);
+    // The first byte of the first group's records, behind two copies of the segment's header and the group's own.
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "wal");
+    let segment = files(&cli.dir()).into_iter().find(is_segment).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[8_192 + 64] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let said = cli.ok(["check"]);
+    let line = said.lines().find(|line| line.starts_with("repaired: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(".wal at byte 8192: expected a sector of a group"), "{line}");
+    assert!(!line.contains('{'), "a person reads this: {line}");
+    assert_eq!(cli.ok(["export"]), before);
+    assert!(!cli.ok(["check"]).contains("repaired"));
+}
+
+#[test]
 fn stats_are_for_people_and_programs() {
     let cli = Cli::with_lines("{\"key\":\"a\",\"links\":[{\"verb\":\"v\",\"to\":\"b\"}]}\n{\"key\":\"b\"}\n");
     let stats = json(&cli.ok(["stats", "--json"]));
