@@ -118,6 +118,8 @@ pub(crate) fn groups(rounds: usize, report: &mut Report) -> Result<(), BenchErro
 
 /// `Normal` beside `None`: batches of 1,000 rows must keep 0.8 of the rate; a lone commit and sixteen are printed.
 pub(crate) fn levels(rounds: usize, report: &mut Report) -> Result<(), BenchError> {
+    // What is compared is a sync among a millisecond of work: with fewer rounds the median itself is noise.
+    let rounds = rounds.max(15);
     let dir = tempfile::tempdir_in(".")?;
     let at = |name: &str, durability| {
         let options = DatabaseOptions::default().durability(durability);
