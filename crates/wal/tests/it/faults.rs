@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use keepstone_types::{Lsn, ManualClock, SystemClock};
-use keepstone_vfs::{IoOperation, MemoryVfs};
+use keepstone_vfs::{IoOperation, MemoryVfs, Vfs};
 use keepstone_wal::{CommitError, Log, LogOptions, LogSink, OpenError, Record, RecordKind};
 
 use crate::support::{
@@ -57,12 +57,11 @@ fn a_failed_sync_or_part_of_a_write_poisons_and_reopening_tells_the_outcome() {
     }
 }
 
-#[test]
-fn a_full_disk_fails_cleanly_and_work_resumes_when_there_is_room() {
-    let disk = MemoryVfs::new();
+/// A disk over `disk` on which no new segment can be written while the switch is on.
+fn disk_that_fills(disk: &MemoryVfs) -> (Arc<dyn Vfs>, Arc<AtomicBool>) {
     let full = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&full);
-    let unkind = Unkind::disk(&disk, move |operation| {
+    let unkind = Unkind::disk(disk, move |operation| {
         let grows = operation.is_on("tmp") && operation.what == IoOperation::Write;
         if grows && now.load(Ordering::Acquire) {
             Verdict::Fail(ErrorKind::StorageFull)
@@ -70,6 +69,13 @@ fn a_full_disk_fails_cleanly_and_work_resumes_when_there_is_room() {
             Verdict::Pass
         }
     });
+    (unkind, full)
+}
+
+#[test]
+fn a_full_disk_fails_cleanly_and_work_resumes_when_there_is_room() {
+    let disk = MemoryVfs::new();
+    let (unkind, full) = disk_that_fills(&disk);
     let log = open_on(unkind, small()).unwrap();
     let mut kept = Vec::new();
     for round in 0..3 {
@@ -129,7 +135,7 @@ fn a_side_file_that_cannot_be_written_fails_its_record_alone() {
     let error = log.append(long_record(1, 600_000)).unwrap_err();
     assert!(matches!(error, CommitError::OutOfSpace { .. }), "{error}");
     assert_eq!(log.append(record("a")).unwrap(), Lsn::FIRST);
-    let left = keepstone_vfs::Vfs::list(&disk, dir()).unwrap();
+    let left = Vfs::list(&disk, dir()).unwrap();
     assert!(left.iter().all(|entry| !entry.name.ends_with(".side")), "{left:?}");
 }
 
@@ -245,7 +251,7 @@ fn with_head(text: &str) -> Record {
     Record::new(RecordKind::COMMIT, [&[0; 8], text.as_bytes()].concat())
 }
 
-fn open_checked(disk: Arc<dyn keepstone_vfs::Vfs>, panic_in: &'static str) -> (Log<Checked>, Arc<Checked>) {
+fn open_checked(disk: Arc<dyn Vfs>, panic_in: &'static str) -> (Log<Checked>, Arc<Checked>) {
     let sink = Arc::new(Checked { panic_in, ..Checked::default() });
     let clock = Arc::new(SystemClock::default());
     let options = small().head_len(8);
@@ -296,16 +302,7 @@ fn a_head_stays_inline_when_the_body_goes_to_a_side_file() {
 #[test]
 fn a_full_disk_takes_back_what_was_admitted_newest_first() {
     let disk = MemoryVfs::new();
-    let full = Arc::new(AtomicBool::new(false));
-    let now = Arc::clone(&full);
-    let unkind = Unkind::disk(&disk, move |operation| {
-        let grows = operation.is_on("tmp") && operation.what == IoOperation::Write;
-        if grows && now.load(Ordering::Acquire) {
-            Verdict::Fail(ErrorKind::StorageFull)
-        } else {
-            Verdict::Pass
-        }
-    });
+    let (unkind, full) = disk_that_fills(&disk);
     let (log, sink) = open_checked(unkind, "");
     full.store(true, Ordering::Release);
     let text = "z".repeat(9_000);
