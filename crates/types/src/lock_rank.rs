@@ -63,6 +63,8 @@ pub const LOG_QUEUE: LockRank = LockRank::new(600, "wal: commit queue");
 pub const LOG_APPEND: LockRank = LockRank::new(900, "wal: append");
 /// The process-wide registry of locked paths.
 pub const VFS_LOCK_REGISTRY: LockRank = LockRank::new(950, "vfs: registry of locked paths");
+/// The whole of a simulated disk.
+pub const VFS_SIMULATED: LockRank = LockRank::new(955, "vfs: simulated disk");
 /// The file tree of the memory file system.
 pub const VFS_MEMORY_TREE: LockRank = LockRank::new(960, "vfs: memory tree");
 /// The bytes of one file of the memory file system.

@@ -1,8 +1,9 @@
 //! The only place in Keepstone that touches files.
 //!
 //! [`Vfs`] and [`VfsFile`] are all that the product needs of a disk: positioned reads and writes, syncs of data and of
-//! names, an exclusive lock. [`OsVfs`] is the operating system, [`MemoryVfs`] a file tree in memory. Everything above
-//! takes an `Arc<dyn Vfs>`, so a simulated disk can stand in for either.
+//! names, an exclusive lock. [`OsVfs`] is the operating system, [`MemoryVfs`] a file tree in memory, and
+//! [`SimulatedDisk`](simulated::SimulatedDisk) a disk that loses power. Everything above takes an `Arc<dyn Vfs>`, so each
+//! can stand in for the others.
 //!
 //! **Guarantees.** Every error keeps path and operation. Nothing is buffered in this crate: what `write_at` accepted has
 //! reached the system. **Limits.** Paths that are not UTF-8 are listed with replacement characters.
@@ -31,6 +32,7 @@ mod file_system;
 mod lock_registry;
 mod memory;
 mod os;
+pub mod simulated;
 mod sync;
 
 pub use aligned::AlignedBuffer;

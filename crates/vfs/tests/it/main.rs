@@ -1,6 +1,16 @@
 //! The tests of `keepstone-vfs` from outside: both file systems pass the suite, and what only one of them can do.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_lossless,
+    reason = "a test fails by panicking"
+)]
+
+mod simulated;
 
 use std::path::Path;
 use std::process::Command;
