@@ -266,6 +266,12 @@ impl Database {
         self.inner.log.sync().map(drop).map_err(sync_error)
     }
 
+    /// Does the log's chores that are due, for a store whose log was opened with `Tending::Caller`, which starts no
+    /// thread. False when there is nothing for the caller to do.
+    pub fn tend(&self) -> bool {
+        self.inner.shared.enter().is_ok_and(|_call| self.inner.log.tend())
+    }
+
     /// What the store has done and holds.
     #[must_use]
     pub fn stats(&self) -> DatabaseStats {

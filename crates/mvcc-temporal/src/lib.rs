@@ -75,7 +75,7 @@ pub use check::{CheckReport, Finding};
 pub use database::{Committed, Database};
 pub use error::{CloseError, CommitError, ErrorKind, OpenError, ReadError, Source, WriteError};
 pub use history::{Change, CommitInfo, Commits, Diff, History, HistoryEntry};
-pub use keepstone_wal::{Durability, LogOptions, LogStats, RecoveryReport};
+pub use keepstone_wal::{Durability, LogOptions, LogStats, RecoveryReport, Tending};
 pub use key_range::KeyRange;
 pub use limits::{
     KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ROWS_MAX, VALUE_LEN_MAX,

@@ -75,7 +75,29 @@ fn make<S: LogSink>(
     }
 }
 
+/// Ends the tending of a log, however it ends.
+struct Tended<'a, S: LogSink>(&'a Writer<S>);
+
+impl<S: LogSink> Drop for Tended<'_, S> {
+    fn drop(&mut self) {
+        self.0.keeper.end_tending();
+    }
+}
+
 impl<S: LogSink> Writer<S> {
+    /// Does every chore that is due, in place of a thread. False when that is not the caller's to do.
+    pub(crate) fn tend(&self) -> bool {
+        if self.options.access == Access::ReadOnly || !self.keeper.begin_tending() {
+            return false;
+        }
+        let _tended = Tended(self);
+        let now = || self.clock.monotonic();
+        while let Some(job) = self.keeper.job(&now).filter(|job| !matches!(job, Job::Stop)) {
+            self.do_job(job);
+        }
+        true
+    }
+
     fn do_job(&self, job: Job) {
         match job {
             Job::Stop => {}

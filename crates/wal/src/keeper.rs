@@ -56,6 +56,10 @@ pub(crate) struct Keeper {
     ticking: AtomicBool,
     /// The keeper's thread.
     id: OnceLock<ThreadId>,
+    /// There is no such thread: whoever tends the log is the keeper.
+    by_caller: bool,
+    /// Somebody tends the log now.
+    tended: AtomicBool,
 }
 
 /// What the keeper does next.
@@ -85,6 +89,24 @@ impl KeeperState {
         self.tick.is_some_and(|tick| tick <= now()).then_some(Job::Tick)
     }
 
+    /// The next thing to do, if there is any.
+    fn job(&mut self, now: &dyn Fn() -> Duration) -> Option<Job> {
+        if self.stop {
+            return Some(Job::Stop);
+        }
+        if let Some(urgent) = self.urgent(now) {
+            return Some(urgent);
+        }
+        if let Some(file) = self.seal.take() {
+            return Some(Job::SyncSeal(file));
+        }
+        if let Some(wanted) = self.wanted_spare() {
+            return Some(wanted);
+        }
+        let left_over = self.spare.is_some() && !self.recycled.is_empty();
+        left_over.then(|| Job::Remove(std::mem::take(&mut self.recycled)))
+    }
+
     /// A spare that was asked for and has not been tried since.
     fn wanted_spare(&mut self) -> Option<Job> {
         let wanted = self.spare.is_none() && self.tried < self.asked;
@@ -98,7 +120,7 @@ impl Keeper {
         self.state.lock().urgent(now)
     }
 
-    pub(crate) fn new(spare_len: u64, lock: Option<Box<dyn VfsLock>>) -> Self {
+    pub(crate) fn new(spare_len: u64, lock: Option<Box<dyn VfsLock>>, by_caller: bool) -> Self {
         // The first spare is asked for before anybody needs it.
         let state = KeeperState { spare_len, asked: 1, lock, ..KeeperState::default() };
         Self {
@@ -107,6 +129,8 @@ impl Keeper {
             answered: Condvar::new(),
             ticking: AtomicBool::new(false),
             id: OnceLock::new(),
+            by_caller,
+            tended: AtomicBool::new(false),
         }
     }
 
@@ -117,7 +141,7 @@ impl Keeper {
 
     /// Whether the calling thread is the keeper.
     pub(crate) fn is_keeper(&self) -> bool {
-        self.id.get() == Some(&thread::current().id())
+        self.by_caller || self.id.get() == Some(&thread::current().id())
     }
 
     /// The spare, if one is ready; the next is asked for.
@@ -218,24 +242,27 @@ impl Keeper {
         self.answered.notify_all();
     }
 
+    /// Begins to tend the log in place of a thread; false when there is a thread, or somebody tends it already.
+    pub(crate) fn begin_tending(&self) -> bool {
+        self.by_caller && !self.tended.swap(true, Ordering::AcqRel)
+    }
+
+    /// The caller tends the log no more.
+    pub(crate) fn end_tending(&self) {
+        self.tended.store(false, Ordering::Release);
+    }
+
+    /// Something to do, if there is any.
+    pub(crate) fn job(&self, now: &dyn Fn() -> Duration) -> Option<Job> {
+        self.state.lock().job(now)
+    }
+
     /// Waits for something to do.
     pub(crate) fn next_job(&self, now: &dyn Fn() -> Duration) -> Job {
         let mut state = self.state.lock();
         loop {
-            if state.stop {
-                return Job::Stop;
-            }
-            if let Some(urgent) = state.urgent(now) {
-                return urgent;
-            }
-            if let Some(file) = state.seal.take() {
-                return Job::SyncSeal(file);
-            }
-            if let Some(wanted) = state.wanted_spare() {
-                return wanted;
-            }
-            if state.spare.is_some() && !state.recycled.is_empty() {
-                return Job::Remove(std::mem::take(&mut state.recycled));
+            if let Some(job) = state.job(now) {
+                return job;
             }
             match state.tick.map(|tick| tick.saturating_sub(now())) {
                 Some(left) => {

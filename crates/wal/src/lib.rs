@@ -70,7 +70,7 @@ pub use error::{
     PoisonCause, ReadError, Repair,
 };
 pub use log::{Log, Replay, Ticket};
-pub use options::{Access, Durability, LogOptions, Recovery};
+pub use options::{Access, Durability, LogOptions, Recovery, Tending};
 pub use pins::{Pin, PinInfo};
 pub use reader::LogReader;
 pub use record::{Record, RecordKind};

@@ -310,6 +310,15 @@ impl<S: LogSink> Log<S> {
         with(&mut self.handle.writer.queue.lock().admission)
     }
 
+    /// Does the chores that are due, for a log opened with [`Tending::Caller`](crate::Tending::Caller): writes what was
+    /// submitted, makes a spare segment ready, writes the idle mark, syncs what has waited long enough. False when there
+    /// is nothing for the caller to do: a thread tends the log, or another caller does so now.
+    ///
+    /// What fails here is reported by the next commit.
+    pub fn tend(&self) -> bool {
+        self.handle.writer.tend()
+    }
+
     /// Makes everything durable that was written, and gives its last number.
     ///
     /// # Errors

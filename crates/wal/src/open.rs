@@ -11,7 +11,7 @@ use crate::error::{OpenError, ReadError, Repair};
 use crate::group::Proven;
 use crate::keeper::Keeper;
 use crate::log::Replay;
-use crate::options::{Access, LogOptions};
+use crate::options::{Access, LogOptions, Tending};
 use crate::pins::PinsFile;
 use crate::queue::Queue;
 use crate::reader::{LogReader, ReadSide};
@@ -79,7 +79,7 @@ pub(crate) fn open<S: LogSink>(
         queue: Mutex::new(lock_rank::LOG_QUEUE, Queue::new(admission(&report), resumed.end.next_lsn)),
         bells: Default::default(),
         tail: Mutex::new(lock_rank::LOG_APPEND, tail),
-        keeper: Keeper::new(options.segment_bytes_min, lock),
+        keeper: Keeper::new(options.segment_bytes_min, lock, options.tending == Tending::Caller),
         counters: Counters::default(),
         visible: AtomicU64::new(report.last_lsn.get()),
         durable: AtomicU64::new(durable.get()),
@@ -90,7 +90,7 @@ pub(crate) fn open<S: LogSink>(
         marked_sequence: AtomicU64::new(resumed.end.sequence),
         options,
     });
-    if writer.options.access == Access::Write {
+    if writer.options.access == Access::Write && writer.options.tending == Tending::Thread {
         background::start(&writer)?;
     }
     Ok((writer, report))

@@ -77,6 +77,20 @@ pub enum Access {
     ReadOnly,
 }
 
+/// Who does the log's chores: spare segments, idle marks, syncs that are due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tending {
+    /// A background thread of the log's own.
+    #[default]
+    Thread,
+    /// Whoever calls [`Log::tend`](crate::Log::tend), as often as it likes; no thread is started. Until then no idle mark
+    /// is written, `max_delay` is not honoured, a leader that needs a spare makes it itself, and a record that was
+    /// submitted is written when somebody waits for it or commits after it. For programs without threads, and for
+    /// simulations that must run the same way twice.
+    Caller,
+}
+
 /// How a log is opened. [`Default`] is safe; every bound is checked by [`Log::open`](crate::Log::open).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,6 +101,8 @@ pub struct LogOptions {
     pub recovery: Recovery,
     /// Whether the log is written to.
     pub access: Access,
+    /// Who does the log's chores.
+    pub tending: Tending,
     /// How groups travel to the disk.
     pub write_mode: WriteMode,
     /// The unit that groups are aligned and healed in, for new segments: 512 or 4,096 bytes.
@@ -118,6 +134,7 @@ impl Default for LogOptions {
             durability: Durability::Normal,
             recovery: Recovery::Strict,
             access: Access::Write,
+            tending: Tending::Thread,
             write_mode: WriteMode::Cached,
             sector_size: 4_096,
             segment_bytes_min: 1 << 20,
@@ -154,6 +171,8 @@ impl LogOptions {
         recovery: Recovery,
         /// Sets [`access`](Self#structfield.access).
         access: Access,
+        /// Sets [`tending`](Self#structfield.tending).
+        tending: Tending,
         /// Sets [`write_mode`](Self#structfield.write_mode).
         write_mode: WriteMode,
         /// Sets [`sector_size`](Self#structfield.sector_size).

@@ -16,4 +16,5 @@ mod holds;
 mod power;
 mod recovery;
 mod support;
+mod tending;
 mod unkind;
