@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use keepstone_types::{Clock, StoreId, Timestamp, Version};
@@ -21,7 +20,7 @@ use crate::scan::Scan;
 use crate::shared::Shared;
 use crate::snapshot::{Snapshot, read_row, scan_view};
 use crate::stats::DatabaseStats;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, thread};
 use crate::txn::{Receipt, Txn, TxnOptions};
 
 /// Races that `write` loses before it takes an exclusive turn.

@@ -8,26 +8,22 @@
 //!   holder that itself waits for another thread gets its wish and may lose the race once more, instead of hanging.
 //! * A panic of the holder gives the turn back, and a panic inside leaves the gate: both are drop guards.
 
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use keepstone_types::lock_rank;
 
-use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, thread_number};
 
-/// Counters that threads spread over.
-const STRIPE_COUNT: usize = 16;
+/// Counters that threads spread over; a model needs no more than two to find what goes wrong between them.
+const STRIPE_COUNT: usize = if cfg!(feature = "model") { 2 } else { 16 };
 
 /// The longest that one waits for another's exclusive turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A small number for this thread, for spreading over stripes.
+/// One of so many stripes for the calling thread.
 pub(crate) fn thread_stripe(stripes: usize) -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    MINE.try_with(|mine| *mine).unwrap_or(0).checked_rem(stripes).unwrap_or(0)
+    thread_number().checked_rem(stripes).unwrap_or(0)
 }
 
 #[derive(Debug, Default)]
@@ -176,7 +172,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::AtomicU64;

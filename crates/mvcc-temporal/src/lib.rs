@@ -46,6 +46,9 @@ mod database;
 mod error;
 #[cfg(test)]
 mod format_doc;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod history;
 mod identity;

@@ -7,6 +7,7 @@
 //!   staged identity without it is a creation that did not end, and is taken up with the same store id. Anything else
 //!   in a folder without identity is somebody else's and stays untouched.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use keepstone_types::{Clock, StoreId, Timeline, Timestamp, Version, lock_rank};
@@ -112,7 +113,8 @@ impl Place<'_> {
         })
     }
 
-    /// Creates the folder and those above it, each name durable.
+    /// Creates the folder and those above it, each name durable. Those that are there may have been made by a process
+    /// that was killed before it made their names durable.
     fn create_dirs(&self) -> Result<(), IoError> {
         let mut missing = Vec::new();
         for dir in self.dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -124,8 +126,14 @@ impl Place<'_> {
         }
         for dir in missing.into_iter().rev() {
             self.vfs.create_dir(dir)?;
-            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            self.vfs.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        for parent in self.dir.ancestors().filter_map(Path::parent) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match self.vfs.sync_dir(parent) {
+                // Who may not look into a folder has made nothing in it.
+                Err(error) if error.io_kind() != ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -139,6 +147,18 @@ impl Place<'_> {
         let file = self.vfs.open(&path, FileOptions::CREATE_NEW)?;
         file.write_all_at(&identity.encode(), 0)?;
         file.sync_all()?;
+        self.vfs.sync_dir(self.dir)
+    }
+
+    /// Makes durable what was found of a creation that did not end: it may be in the system's cache only, if the process
+    /// that began it was killed.
+    fn keep_staged(&self) -> Result<(), IoError> {
+        let file = self.vfs.open(&self.path(STAGED_NAME), FileOptions::WRITE)?;
+        file.sync_all()
+    }
+
+    /// Makes the names in the folder durable. Who found them there cannot know that their maker lived to sync them.
+    fn sync_names(&self) -> Result<(), IoError> {
         self.vfs.sync_dir(self.dir)
     }
 
@@ -180,11 +200,10 @@ fn claim(place: &Place<'_>, clock: &dyn Clock, options: &DatabaseOptions) -> Res
         }
         (_, Existence::MustExist) => return Err(OpenError::NotFound { dir: dir() }),
         (_, _) if options.access == Access::ReadOnly => return Err(OpenError::NotFound { dir: dir() }),
-        (Found::Missing, _) => {
+        (Found::Missing | Found::Empty(_), _) => {
             place.create_dirs().map_err(|error| place.io(error))?;
             true
         }
-        (Found::Empty(_), _) => true,
     };
     let may_read = options.access == Access::WriteIfFree && matches!(found, Found::Store(_));
     let lock = match writable.then(|| place.lock()) {
@@ -200,7 +219,10 @@ fn claim(place: &Place<'_>, clock: &dyn Clock, options: &DatabaseOptions) -> Res
         }
         Found::Store(identity) => Ok(Claimed { identity, lock, is_new: false }),
         _ if lock.is_none() => Err(OpenError::NotFound { dir: dir() }),
-        Found::Empty(Some(identity)) => Ok(Claimed { identity, lock, is_new: true }),
+        Found::Empty(Some(identity)) => {
+            place.keep_staged().map_err(|error| place.io(error))?;
+            Ok(Claimed { identity, lock, is_new: true })
+        }
         Found::Empty(None) | Found::Missing => {
             let identity = new_identity(clock, options)?;
             place.stage(&identity).map_err(|error| place.io(error))?;
@@ -217,7 +239,11 @@ fn new_identity(clock: &dyn Clock, options: &DatabaseOptions) -> Result<Identity
     Ok(Identity { store_id, created, durability, unknown_read_features: 0 })
 }
 
-fn log_options(options: &DatabaseOptions, identity: &Identity, writable: bool) -> LogOptions {
+fn log_options(
+    options: &DatabaseOptions,
+    identity: &Identity,
+    (writable, is_new): (bool, bool),
+) -> LogOptions {
     let durability = options.durability.unwrap_or(identity.durability);
     let recovery = match options.recovery {
         Recovery::Prefix => wal::Recovery::Prefix,
@@ -232,6 +258,8 @@ fn log_options(options: &DatabaseOptions, identity: &Identity, writable: bool) -
         .access(access)
         .store_id(Some(identity.store_id))
         .head_len(HEAD_LEN)
+        // The identity is renamed in after the log was made.
+        .must_exist(!is_new)
 }
 
 /// Opens or makes the store in `dir`.
@@ -248,11 +276,14 @@ pub(crate) fn open(
     }
     let Claimed { identity, lock, is_new } = claim(&place, &*clock, &options)?;
     let writable = lock.is_some();
+    if writable {
+        place.sync_names().map_err(|error| place.io(error))?;
+    }
     if is_new {
         place.create_log_dir().map_err(|error| place.io(error))?;
     }
     let shared = Arc::new(Shared::new(dir, identity.store_id, Arc::clone(&clock), !writable));
-    let log = open_log(&vfs, &clock, dir, &options, &identity, &shared)?;
+    let log = open_log(&vfs, &clock, &options, (&identity, is_new), &shared)?;
     if is_new {
         place.publish_identity().map_err(|error| place.io(error))?;
     }
@@ -264,18 +295,17 @@ pub(crate) fn open(
 fn open_log(
     vfs: &Arc<dyn Vfs>,
     clock: &Arc<dyn Clock>,
-    dir: &Path,
     options: &DatabaseOptions,
-    identity: &Identity,
+    (identity, is_new): (&Identity, bool),
     shared: &Arc<Shared>,
 ) -> Result<Log<CommitSink>, OpenError> {
-    let window_bytes_max = options.window_bytes_max;
+    let (dir, window_bytes_max) = (shared.dir.as_path(), options.window_bytes_max);
     let mut replay = Replay::new(shared);
     let log = Log::open_sink(
         Arc::clone(vfs),
         Arc::clone(clock),
         &dir.join(LOG_DIR),
-        log_options(options, identity, !shared.read_only),
+        log_options(options, identity, (!shared.read_only, is_new)),
         Arc::new(CommitSink { shared: Arc::clone(shared) }),
         |_report| Admission {
             last: Version::ZERO,

@@ -80,8 +80,10 @@ impl Shared {
         self.memtables.visible()
     }
 
+    /// The newest durable version, never past the visible one, which follows it.
     pub(crate) fn durable(&self) -> Version {
-        Version::from_raw(self.durable.load(Ordering::Acquire))
+        let durable = Version::from_raw(self.durable.load(Ordering::Acquire));
+        durable.min(self.visible())
     }
 
     /// A view of a version that must have been made and be visible.

@@ -10,7 +10,7 @@ use keepstone_types::{Version, lock_rank};
 use keepstone_wal::LogStats;
 
 use crate::gate::thread_stripe;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{CountU64, Mutex, Ordering};
 
 /// Histograms that committers spread over.
 const STRIPE_COUNT: usize = 8;
@@ -21,7 +21,7 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 
 /// A counter.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter(CountU64);
 
 impl Counter {
     pub(crate) fn add(&self, count: u64) {

@@ -1,9 +1,31 @@
-//! Where this crate's locks, atomics, published pointers and skip lists come from; a model checker replaces them here.
+//! Where this crate's locks, atomics, published pointers, skip lists and threads come from; a model checker replaces them
+//! here.
 
-pub(crate) use std::sync::OnceLock as SlotOnce;
+#[cfg(feature = "model")]
+mod model;
 
-pub(crate) use arc_swap::ArcSwap;
-pub(crate) use crossbeam_skiplist::SkipMap;
-pub(crate) use crossbeam_skiplist::map::Entry as SkipEntry;
+pub(crate) use keepstone_types::sync::OnceLock as SlotOnce;
 pub(crate) use keepstone_types::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use keepstone_types::sync::{Arc, Condvar, Mutex, MutexGuard};
+pub(crate) use keepstone_types::sync::{Arc, Condvar, CountU64, Mutex, MutexGuard, thread};
+
+#[cfg(not(feature = "model"))]
+pub(crate) use arc_swap::ArcSwap;
+#[cfg(not(feature = "model"))]
+pub(crate) use crossbeam_skiplist::SkipMap;
+#[cfg(not(feature = "model"))]
+pub(crate) use crossbeam_skiplist::map::Entry as SkipEntry;
+
+#[cfg(feature = "model")]
+pub(crate) use keepstone_types::sync::model::thread_number;
+#[cfg(feature = "model")]
+pub(crate) use model::{ArcSwap, SkipEntry, SkipMap};
+
+/// A small number for the calling thread.
+#[cfg(not(feature = "model"))]
+pub(crate) fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    MINE.try_with(|mine| *mine).unwrap_or(0)
+}

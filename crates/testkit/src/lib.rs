@@ -1,5 +1,5 @@
-//! What the tests of Keepstone share: conformance suites that every implementation of a trait passes, and disks that
-//! are slow or fail on demand. A development dependency only.
+//! What the tests of Keepstone share: conformance suites that every implementation of a trait passes, disks that are
+//! slow or fail on demand, and the runner of fuzz targets. A development dependency only.
 
 #![expect(
     clippy::panic,
@@ -8,6 +8,9 @@
     reason = "a suite reports by panicking"
 )]
 
+pub mod crash;
 pub mod fault_disk;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod slow_disk;
 pub mod vfs_suite;

@@ -30,6 +30,9 @@ mod address;
 pub mod checksum;
 mod codec;
 mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 pub mod lock_rank;
 mod lsn;

@@ -4,18 +4,38 @@
 //! does not poison the lock; whoever guards data that a panic can leave half changed says so beside it and repairs it
 //! in a drop guard.
 //!
-//! A crate with atomics or locks reaches them through its own `sync.rs`, which takes them from here; a model checker
-//! replaces them in this one place.
+//! A crate with atomics, locks or threads reaches them through its own `sync.rs`, which takes them from here; under the
+//! feature `model` a model checker replaces them in this one place.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::lock_rank::LockRank;
 
-pub use std::sync::Arc;
-pub use std::sync::atomic;
+#[cfg(feature = "model")]
+pub mod model;
+#[cfg(feature = "model")]
+use model as unranked;
+#[cfg(not(feature = "model"))]
+use parking_lot as unranked;
 
-#[cfg(feature = "checks")]
+pub use std::sync::Arc;
+/// A counter that nothing is decided by: never a place where a model checker changes threads.
+pub use std::sync::atomic::AtomicU64 as CountU64;
+#[cfg(not(feature = "model"))]
+pub use std::sync::{OnceLock, atomic};
+#[cfg(not(feature = "model"))]
+pub use std::thread;
+
+#[cfg(feature = "model")]
+pub use model::{OnceLock, atomic, thread};
+
+/// A lock around what no change of threads can come between: what models keep their own state in.
+#[cfg(feature = "model")]
+#[expect(clippy::disallowed_types, reason = "it is never waited for")]
+type Unswitched<T> = parking_lot::Mutex<T>;
+
+#[cfg(all(feature = "checks", not(feature = "model")))]
 mod held {
     //! The ranks this thread holds.
     use std::cell::RefCell;
@@ -26,12 +46,26 @@ mod held {
         static HELD: RefCell<Vec<LockRank>> = const { RefCell::new(Vec::new()) };
     }
 
+    pub(super) fn with<T>(act: impl FnOnce(&mut Vec<LockRank>) -> T) -> T {
+        HELD.with_borrow_mut(act)
+    }
+}
+
+#[cfg(all(feature = "checks", feature = "model"))]
+use model::held;
+
+#[cfg(feature = "checks")]
+mod order {
+    //! Ranks are taken in ascending order.
+    use super::held;
+    use crate::lock_rank::LockRank;
+
     #[expect(
         clippy::panic,
         reason = "a wrong lock order is a defect of the product, found in checked builds only"
     )]
     pub(super) fn enter(rank: LockRank) {
-        let highest = HELD.with_borrow(|held| held.iter().copied().max_by_key(|held| held.rank()));
+        let highest = held::with(|held| held.iter().copied().max_by_key(|held| held.rank()));
         if let Some(highest) = highest.filter(|highest| highest.rank() >= rank.rank()) {
             panic!(
                 "lock order: `{}` (rank {}) must not be taken while `{}` (rank {}) is held",
@@ -41,11 +75,11 @@ mod held {
                 highest.rank()
             );
         }
-        HELD.with_borrow_mut(|held| held.push(rank));
+        held::with(|held| held.push(rank));
     }
 
     pub(super) fn leave(rank: LockRank) {
-        HELD.with_borrow_mut(|held| {
+        held::with(|held| {
             if let Some(place) = held.iter().rposition(|entry| *entry == rank) {
                 held.remove(place);
             }
@@ -54,7 +88,7 @@ mod held {
 }
 
 #[cfg(not(feature = "checks"))]
-mod held {
+mod order {
     //! Nothing is recorded in an unchecked build.
     use crate::lock_rank::LockRank;
 
@@ -68,38 +102,38 @@ struct Held(LockRank);
 
 impl Held {
     fn enter(rank: LockRank) -> Self {
-        held::enter(rank);
+        order::enter(rank);
         Self(rank)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        held::leave(self.0);
+        order::leave(self.0);
     }
 }
 
 /// A mutual exclusion lock with a rank.
 #[derive(Debug)]
-#[expect(clippy::disallowed_types, reason = "this is the ranked wrapper")]
+#[cfg_attr(not(feature = "model"), expect(clippy::disallowed_types, reason = "this is the ranked wrapper"))]
 pub struct Mutex<T: ?Sized> {
     rank: LockRank,
-    inner: parking_lot::Mutex<T>,
+    inner: unranked::Mutex<T>,
 }
 
 /// Holds a [`Mutex`] until dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
-    inner: parking_lot::MutexGuard<'a, T>,
+    inner: unranked::MutexGuard<'a, T>,
     _held: Held,
 }
 
-#[expect(clippy::disallowed_types, reason = "this is the ranked wrapper")]
+#[cfg_attr(not(feature = "model"), expect(clippy::disallowed_types, reason = "this is the ranked wrapper"))]
 impl<T> Mutex<T> {
     /// A lock of the given rank around `value`.
     pub const fn new(rank: LockRank, value: T) -> Self {
-        Self { rank, inner: parking_lot::Mutex::new(value) }
+        Self { rank, inner: unranked::Mutex::new(value) }
     }
 
     /// The value, when nobody can hold the lock any more.
@@ -144,17 +178,17 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 
 /// A lock of many readers or one writer, with a rank.
 #[derive(Debug)]
-#[expect(clippy::disallowed_types, reason = "this is the ranked wrapper")]
+#[cfg_attr(not(feature = "model"), expect(clippy::disallowed_types, reason = "this is the ranked wrapper"))]
 pub struct RwLock<T: ?Sized> {
     rank: LockRank,
-    inner: parking_lot::RwLock<T>,
+    inner: unranked::RwLock<T>,
 }
 
 /// Holds a [`RwLock`] for reading until dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    inner: parking_lot::RwLockReadGuard<'a, T>,
+    inner: unranked::RwLockReadGuard<'a, T>,
     _held: Held,
 }
 
@@ -162,15 +196,15 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
-    inner: parking_lot::RwLockWriteGuard<'a, T>,
+    inner: unranked::RwLockWriteGuard<'a, T>,
     _held: Held,
 }
 
-#[expect(clippy::disallowed_types, reason = "this is the ranked wrapper")]
+#[cfg_attr(not(feature = "model"), expect(clippy::disallowed_types, reason = "this is the ranked wrapper"))]
 impl<T> RwLock<T> {
     /// A lock of the given rank around `value`.
     pub const fn new(rank: LockRank, value: T) -> Self {
-        Self { rank, inner: parking_lot::RwLock::new(value) }
+        Self { rank, inner: unranked::RwLock::new(value) }
     }
 }
 
@@ -218,17 +252,23 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 
 /// A condition that holders of a [`Mutex`] wait for.
 #[derive(Debug, Default)]
-#[expect(clippy::disallowed_types, reason = "this is the wrapper that fits the ranked mutex")]
+#[cfg_attr(
+    not(feature = "model"),
+    expect(clippy::disallowed_types, reason = "this is the wrapper that fits the ranked mutex")
+)]
 pub struct Condvar {
-    inner: parking_lot::Condvar,
+    inner: unranked::Condvar,
 }
 
-#[expect(clippy::disallowed_types, reason = "this is the wrapper that fits the ranked mutex")]
+#[cfg_attr(
+    not(feature = "model"),
+    expect(clippy::disallowed_types, reason = "this is the wrapper that fits the ranked mutex")
+)]
 impl Condvar {
     /// A condition nobody waits for yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { inner: parking_lot::Condvar::new() }
+        Self { inner: unranked::Condvar::new() }
     }
 
     /// Releases the lock, waits to be woken, and takes the lock again. May wake without reason.
@@ -252,7 +292,7 @@ impl Condvar {
     }
 }
 
-#[cfg(all(test, feature = "checks"))]
+#[cfg(all(test, feature = "checks", not(feature = "model")))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 

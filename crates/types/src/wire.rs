@@ -110,9 +110,18 @@ impl<'a> Reader<'a> {
     /// [`Truncated`] when the bytes end inside the number or the number exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, Truncated> {
         let start = self.clone();
+        self.varint_or_wanted().map_err(|wanted| {
+            *self = start;
+            Truncated { offset: self.offset, wanted, found: self.rest.len() }
+        })
+    }
+
+    /// The number, or how many bytes it wanted; it may have moved then.
+    fn varint_or_wanted(&mut self) -> Result<u64, usize> {
+        let len = self.rest.len();
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
+            let byte = self.u8().map_err(|_| len.saturating_add(1))?;
             let bits = u64::from(byte & 0x7F);
             let shifted = bits << shift;
             if shifted >> shift != bits {
@@ -123,7 +132,7 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err(Truncated { offset: start.offset, wanted: 10, found: start.rest.len() })
+        Err(10)
     }
 }
 
@@ -153,6 +162,14 @@ mod tests {
         assert_eq!(reader.u64(), Err(Truncated { offset: 2, wanted: 8, found: 1 }));
         assert_eq!(reader.u8(), Ok(2));
         assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn a_varint_that_is_cut_moves_nothing_and_says_where_it_began() {
+        let mut reader = Reader::new(&[7, 0xFF, 0xFF]);
+        assert_eq!(reader.varint(), Ok(7));
+        assert_eq!(reader.varint(), Err(Truncated { offset: 1, wanted: 3, found: 2 }));
+        assert_eq!(reader.rest(), [0xFF, 0xFF]);
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! What the keeper's thread does, and what needs a turn on the way to the disk: marks, syncs, closing.
 
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use keepstone_types::Lsn;
 use keepstone_vfs::IoError;
 
 use crate::error::{CloseError, OpenError, PoisonCause};
-use crate::keeper::{Job, NoSpare};
+use crate::group::Proven;
+use crate::keeper::{Job, NoSpare, micros_of};
 use crate::layout::disk_len;
-use crate::leader::{IDLE, NoRoom};
-use crate::options::{Access, Durability};
-use crate::queue::try_turn;
+use crate::leader::{IDLE, Lead, NoRoom};
+use crate::options::Access;
+use crate::queue::{take_turn, try_turn};
 use crate::record::RecordKind;
 use crate::recovery::repair::RESERVED_SECTORS;
 use crate::sink::LogSink;
 use crate::stats::LogStats;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, MutexGuard, Ordering, thread};
+use crate::tail::Tail;
 use crate::writer::Writer;
 use crate::zeroed::{Spare, make_spare, recycle};
 
@@ -142,9 +143,8 @@ impl<S: LogSink> Writer<S> {
         let now = self.micros();
         let later = |micros: u64| Some(now.saturating_add(micros));
         let since = self.unsynced_since_micros.load(Ordering::Acquire);
-        let next = if let (Durability::Relaxed { max_delay, .. }, true) = (self.options.durability, since > 0)
-        {
-            let due = since.saturating_add(micros_of(max_delay));
+        let next = if since > 0 {
+            let due = since.saturating_add(self.unsynced_delay_micros.load(Ordering::Acquire));
             if now < due {
                 Some(due)
             } else if self.sync_aside(now) {
@@ -180,25 +180,15 @@ impl<S: LogSink> Writer<S> {
     /// Syncs what is written while others go on writing. False when others are in the way of saying so; `now` is when
     /// this began.
     fn sync_aside(&self, now: u64) -> bool {
-        let (file, written) = {
-            let tail = self.tail.lock();
-            (Arc::clone(&tail.file), tail.written())
-        };
+        let (file, written) = self.tail.lock().begin_aside();
         let synced = file.sync_data();
         self.counters.syncs.add(1);
-        match synced {
-            Ok(()) => {
-                let mut tail = self.tail.lock();
-                tail.synced = tail.synced.max(written);
-            }
-            Err(error) => {
-                self.poison_aside(error);
-                return true;
-            }
+        if !self.end_aside(synced, written) {
+            return true;
         }
         let told = self.soon(|| {
             let synced = self.tail.lock().synced;
-            if self.now_durable(synced) {
+            if self.now_durable(synced, self.visible.load(Ordering::Acquire)) {
                 self.unsynced_since_micros.store(now, Ordering::Release);
             }
             Ok(())
@@ -220,29 +210,58 @@ impl<S: LogSink> Writer<S> {
             let needed =
                 tail.synced == written && written.sequence > self.marked_sequence.load(Ordering::Acquire);
             if needed && tail.write_own(RecordKind::MARK, &[], RESERVED_SECTORS).map_err(PoisonCause::Io)? {
-                let written = tail.written();
-                self.marked_sequence.store(written.sequence, Ordering::Release);
-                marked = Some((Arc::clone(&tail.file), written));
+                self.marked_sequence.store(tail.written().sequence, Ordering::Release);
+                marked = Some(tail.begin_aside());
             }
             Ok(())
         });
         if let Some((file, written)) = marked {
             self.counters.marks.add(1);
-            match file.sync_data() {
-                Ok(()) => {
-                    let mut tail = self.tail.lock();
-                    tail.synced = tail.synced.max(written);
-                }
-                Err(error) => self.poison_aside(error),
-            }
+            self.end_aside(file.sync_data(), written);
         }
         had_turn.is_some()
     }
 
-    /// A sync beside the way to the disk failed: what is on it is unknown. Whoever leads next finds out.
-    fn poison_aside(&self, error: IoError) {
+    /// A sync beside the one who leads is over. False when it failed: what is on the disk is unknown then. Whoever
+    /// leads finds out before it believes a sync of its own.
+    fn end_aside(&self, synced: Result<(), IoError>, written: Proven) -> bool {
+        let failure = {
+            let mut tail = self.tail.lock();
+            tail.asides.over = tail.asides.over.saturating_add(1);
+            match synced {
+                Ok(()) => {
+                    tail.synced = tail.synced.max(written);
+                    None
+                }
+                Err(error) => {
+                    tail.asides.failure.get_or_insert(error.duplicate());
+                    Some(error)
+                }
+            }
+        };
+        self.aside_over.notify_all();
+        let Some(error) = failure else { return true };
         let since = Lsn::new(self.durable.load(Ordering::Acquire));
         self.queue.lock().poison.get_or_insert((since, Arc::new(PoisonCause::Io(error))));
+        false
+    }
+
+    /// Makes everything written durable. Only who leads may call this: it waits for a sync beside it, which may have
+    /// taken with it what this one was to write.
+    pub(crate) fn sync_tail(&self, metadata: bool) -> Result<Proven, IoError> {
+        let mut tail = self.tail.lock();
+        let synced = tail.sync(metadata)?;
+        self.await_asides(tail)?;
+        Ok(synced)
+    }
+
+    /// Waits for a sync beside the one who leads; fails when one failed.
+    fn await_asides(&self, mut tail: MutexGuard<'_, Tail>) -> Result<(), IoError> {
+        let begun = tail.asides.begun;
+        while tail.asides.over < begun {
+            self.aside_over.wait(&mut tail);
+        }
+        tail.asides.failure.as_ref().map_or(Ok(()), |failure| Err(failure.duplicate()))
     }
 
     fn may_act(&self) -> Result<(), CloseError> {
@@ -252,16 +271,29 @@ impl<S: LogSink> Writer<S> {
         if self.queue.lock().closed { Err(CloseError::Closed) } else { Ok(()) }
     }
 
-    /// Makes everything durable that was written.
+    /// Makes everything durable that was written, or queued when this began.
     pub(crate) fn sync(&self) -> Result<(), CloseError> {
         self.may_act()?;
-        self.with_turn(|| self.sync_written())
+        let last = self.queue.lock().last_ticket();
+        loop {
+            self.lead_for_others();
+            let all_written = self.with_turn(|| {
+                let all_written = self.queue.lock().has_taken(last);
+                if all_written { self.sync_written().map(|()| true) } else { Ok(false) }
+            });
+            if all_written? {
+                return Ok(());
+            }
+        }
     }
 
     /// Rewrites the header of the current segment with another mark.
     pub(crate) fn set_owner_mark(&self, mark: [u8; 16]) -> Result<(), CloseError> {
         self.may_act()?;
-        self.with_turn(|| self.tail.lock().set_owner_mark(mark).map_err(PoisonCause::Io))
+        self.with_turn(|| {
+            let mut tail = self.tail.lock();
+            tail.set_owner_mark(mark).and_then(|()| self.await_asides(tail)).map_err(PoisonCause::Io)
+        })
     }
 
     /// Ends the log in order and lets its folder go, in order or not.
@@ -279,17 +311,23 @@ impl<S: LogSink> Writer<S> {
         if let Some(thread) = thread.filter(|keeper| keeper.thread().id() != thread::current().id()) {
             thread.join().unwrap_or_default();
         }
+        self.read_side.catalog.wait_quiet();
         drop(lock);
         closed
     }
 
-    /// Waits until everything queued is written.
+    /// Writes everything queued. Having the turn it leads itself: nobody else may as long as somebody waits for a turn.
     fn drain(&self) -> Result<(), CloseError> {
         loop {
-            self.lead_for_others();
-            if self.with_turn(|| Ok(self.queue.lock().len() == 0))? {
-                return Ok(());
+            let is_empty = {
+                let mut queue = self.queue.lock();
+                take_turn(&mut queue, &self.bells);
+                queue.len() == 0
+            };
+            if is_empty {
+                return self.in_turn(|| Ok(()));
             }
+            Lead::begin(self).run();
         }
     }
 
@@ -311,16 +349,18 @@ impl<S: LogSink> Writer<S> {
     }
 
     fn try_clean_close(&self) -> Result<bool, PoisonCause> {
-        let mut tail = self.tail.lock();
-        if tail.ends_clean {
-            return Ok(true);
+        {
+            let mut tail = self.tail.lock();
+            if tail.ends_clean {
+                return Ok(true);
+            }
+            if !tail.write_own(RecordKind::CLEAN_CLOSE, &[], 0).map_err(PoisonCause::Io)? {
+                return Ok(false);
+            }
         }
-        let wrote = tail.write_own(RecordKind::CLEAN_CLOSE, &[], 0).map_err(PoisonCause::Io)?;
-        if wrote {
-            tail.sync(false).map_err(PoisonCause::Io)?;
-            tail.ends_clean = true;
-        }
-        Ok(wrote)
+        self.sync_tail(false).map_err(PoisonCause::Io)?;
+        self.tail.lock().ends_clean = true;
+        Ok(true)
     }
 
     /// What the log has done, and what is now.
@@ -340,12 +380,8 @@ impl<S: LogSink> Writer<S> {
             segments,
             segment_bytes,
             visible: Lsn::new(self.visible.load(Ordering::Acquire)),
-            durable: Lsn::new(self.durable.load(Ordering::Acquire)),
+            durable: self.durable_lsn(),
             ..self.counters.read()
         }
     }
-}
-
-fn micros_of(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

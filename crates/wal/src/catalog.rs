@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use keepstone_types::{Lsn, lock_rank};
 
-use crate::pins::{PinInfo, PinState, PinsFile};
+use crate::pins::{self, PinInfo, PinState, PinsFile, Reach};
 use crate::segment::SegmentHeader;
 use crate::sync::{Condvar, Mutex};
 
@@ -49,8 +49,12 @@ pub(crate) struct CatalogState {
     next_reader: u64,
     /// Everything through it was released.
     pub(crate) released: u64,
+    /// What the pins file says of how far the log had come when it was opened.
+    reach: Reach,
     /// Somebody is writing the pins file.
     pub(crate) saving: bool,
+    /// Calls in progress that change files in the folder beside the way to the disk.
+    pub(crate) calls: usize,
 }
 
 impl CatalogState {
@@ -133,10 +137,10 @@ impl CatalogState {
         !excessive.is_empty()
     }
 
-    /// Takes out the segments that may go: all released, none held.
-    pub(crate) fn take_free(&mut self) -> Vec<SegmentInfo> {
-        let pinned = self.pins.values().filter(|pin| !pin.lost).map(|pin| pin.from).min().unwrap_or(u64::MAX);
-        let limit = pinned.min(self.released.saturating_add(1));
+    /// Takes out the segments that may go: all released and none held, now and by what was `saved`. Others may have
+    /// changed the catalog since and not saved it yet.
+    pub(crate) fn take_free(&mut self, saved: &PinsFile) -> Vec<SegmentInfo> {
+        let limit = pins::held_from(&self.pins).min(saved.gone().saturating_add(1));
         let read = self.readers.values().copied().min().unwrap_or(u64::MAX);
         let mut free = Vec::new();
         while let Some(first) = self.segments.front() {
@@ -151,7 +155,7 @@ impl CatalogState {
 
     /// What is written to the pins file.
     pub(crate) fn pins_file(&self, store: keepstone_types::StoreId) -> PinsFile {
-        PinsFile { store, released: self.released, pins: self.pins.clone() }
+        PinsFile { store, released: self.released, reach: self.reach, pins: self.pins.clone() }
     }
 }
 
@@ -161,6 +165,23 @@ pub(crate) struct Catalog {
     pub(crate) state: Mutex<CatalogState>,
     /// The pins file is written.
     pub(crate) saved: Condvar,
+    /// No call is in progress.
+    pub(crate) quiet: Condvar,
+}
+
+/// A call that changes files in the folder; closing waits until it is dropped.
+#[derive(Debug)]
+#[must_use = "the folder may be let go when the pass is dropped"]
+pub(crate) struct FolderPass<'a>(&'a Catalog);
+
+impl Drop for FolderPass<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.calls = state.calls.saturating_sub(1);
+        if state.calls == 0 {
+            self.0.quiet.notify_all();
+        }
+    }
 }
 
 impl Catalog {
@@ -169,8 +190,25 @@ impl Catalog {
             segments: segments.into(),
             pins: pins.pins,
             released: pins.released,
+            reach: pins.reach,
             ..CatalogState::default()
         };
-        Self { state: Mutex::new(lock_rank::LOG_PINS, state), saved: Condvar::new() }
+        Self { state: Mutex::new(lock_rank::LOG_PINS, state), saved: Condvar::new(), quiet: Condvar::new() }
+    }
+
+    /// Counts a call that changes files in the folder. Whether the log was closed is looked at after that: who closes
+    /// says so first and counts then, so one of the two sees the other.
+    pub(crate) fn enter(&self) -> FolderPass<'_> {
+        let mut state = self.state.lock();
+        state.calls = state.calls.saturating_add(1);
+        FolderPass(self)
+    }
+
+    /// Waits until no call changes files in the folder.
+    pub(crate) fn wait_quiet(&self) {
+        let mut state = self.state.lock();
+        while state.calls > 0 {
+            self.quiet.wait(&mut state);
+        }
     }
 }

@@ -9,14 +9,13 @@
 //!   by the keeper's end.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use keepstone_types::lock_rank;
 use keepstone_vfs::{IoError, VfsFile, VfsLock};
 
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering};
+use crate::sync::thread::{self, JoinHandle, ThreadId};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, OnceLock, Ordering};
 use crate::zeroed::Spare;
 
 /// What the keeper is asked for.
@@ -52,8 +51,8 @@ pub(crate) struct Keeper {
     bell: Condvar,
     /// Wakes those who wait for a spare.
     answered: Condvar,
-    /// The keeper will look at the clock by itself.
-    ticking: AtomicBool,
+    /// When the keeper looks at the clock by itself, in microseconds; the largest number: never.
+    due_micros: AtomicU64,
     /// The keeper's thread.
     id: OnceLock<ThreadId>,
     /// There is no such thread: whoever tends the log is the keeper.
@@ -78,6 +77,11 @@ pub(crate) enum Job {
 pub(crate) enum NoSpare {
     Failed(IoError),
     KeeperEnded,
+}
+
+/// A time of the monotonic clock in microseconds.
+pub(crate) fn micros_of(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl KeeperState {
@@ -127,7 +131,7 @@ impl Keeper {
             state: Mutex::new(lock_rank::LOG_KEEPER, state),
             bell: Condvar::new(),
             answered: Condvar::new(),
-            ticking: AtomicBool::new(false),
+            due_micros: AtomicU64::new(u64::MAX),
             id: OnceLock::new(),
             by_caller,
             tended: AtomicBool::new(false),
@@ -149,6 +153,11 @@ impl Keeper {
         let mut state = self.state.lock();
         state.asked = state.asked.max(state.tried.saturating_add(1));
         state.spare.take()
+    }
+
+    /// Takes a spare back that could not be used; gives the one that is too many.
+    pub(crate) fn give_back(&self, unused: Spare) -> Option<Spare> {
+        self.state.lock().spare.replace(unused)
     }
 
     /// Takes the spare, waiting for one to be made if there is none, and asks for the next.
@@ -207,12 +216,15 @@ impl Keeper {
         self.bell.notify_one();
     }
 
-    /// Has the keeper look at the clock in `delay`, unless it will anyway. One wake-up per idle-to-busy change.
+    /// Has the keeper look at the clock in `delay`, unless it will by then anyway. One wake-up per idle-to-busy change.
     pub(crate) fn tick_in(&self, now: Duration, delay: Duration) {
-        if self.ticking.swap(true, Ordering::AcqRel) {
+        let at = now.saturating_add(delay);
+        if self.due_micros.fetch_min(micros_of(at), Ordering::AcqRel) <= micros_of(at) {
             return;
         }
-        self.state.lock().tick = Some(now.saturating_add(delay));
+        let mut state = self.state.lock();
+        state.tick = Some(state.tick.map_or(at, |tick| tick.min(at)));
+        drop(state);
         self.bell.notify_one();
     }
 
@@ -220,14 +232,15 @@ impl Keeper {
     pub(crate) fn begin_tick(&self) {
         let mut state = self.state.lock();
         state.tick = None;
-        self.ticking.store(false, Ordering::Release);
+        // Whoever relied on this tick has said before what there is to look at.
+        self.due_micros.swap(u64::MAX, Ordering::AcqRel);
     }
 
     /// The keeper itself wants to look at the clock again.
     pub(crate) fn tick_at(&self, at: Duration) {
         let mut state = self.state.lock();
         state.tick = Some(state.tick.map_or(at, |tick| tick.min(at)));
-        self.ticking.store(true, Ordering::Release);
+        self.due_micros.fetch_min(micros_of(at), Ordering::AcqRel);
     }
 
     /// Tells the keeper to end.

@@ -13,7 +13,7 @@ use keepstone_vfs::IoError;
 
 use crate::error::PoisonCause;
 use crate::group::Proven;
-use crate::keeper::NoSpare;
+use crate::keeper::{NoSpare, micros_of};
 use crate::layout::disk_len;
 use crate::options::Durability;
 use crate::queue::{Batch, Entry, Failure, Fate, gather};
@@ -140,12 +140,13 @@ impl<'a, S: LogSink> Lead<'a, S> {
         let writer = self.writer;
         let synced = self.sync_for(batch.durability, batch.records)?;
         let now = writer.clock.monotonic();
-        writer.visible.store(batch.last_lsn, Ordering::Release);
-        writer.sink.publish(Lsn::new(batch.last_lsn));
         if let Some(synced) = synced {
             self.note_sync_time(now.saturating_sub(began));
-            writer.now_durable(synced);
+            // First, or a reader could see what is not called durable yet.
+            writer.now_durable(synced, batch.last_lsn);
         }
+        writer.visible.store(batch.last_lsn, Ordering::Release);
+        writer.sink.publish(Lsn::new(batch.last_lsn));
         for fate in self.fates.drain(..) {
             fate.0.set(Ok(())).unwrap_or_default();
         }
@@ -166,7 +167,8 @@ impl<'a, S: LogSink> Lead<'a, S> {
         let metadata = match durability {
             Durability::Full => true,
             Durability::Normal => false,
-            Durability::Relaxed { max_commits, .. } => {
+            Durability::Relaxed { max_commits, max_delay } => {
+                writer.unsynced_delay_micros.fetch_min(micros_of(max_delay), Ordering::AcqRel);
                 let unsynced = writer.unsynced_commits.fetch_add(records, Ordering::AcqRel);
                 let since = &writer.unsynced_since_micros;
                 since
@@ -180,7 +182,7 @@ impl<'a, S: LogSink> Lead<'a, S> {
             Durability::None => return Ok(None),
         };
         writer.counters.syncs.add(1);
-        writer.tail.lock().sync(metadata).map(Some)
+        writer.sync_tail(metadata).map(Some)
     }
 
     fn note_sync_time(&self, took: Duration) {
@@ -225,17 +227,19 @@ impl<'a, S: LogSink> Lead<'a, S> {
     fn fail(mut self, entries: Vec<Entry<S::Item>>, failure: &Failure, revoking: bool) {
         let writer = self.writer;
         self.fates.clear();
-        let wake = {
+        writer.remove_sides(entries.iter().filter_map(|entry| entry.side));
+        let (wake, behind) = {
             let mut queue = writer.queue.lock();
             self.taken = None;
-            let failed = queue.fail_from(&writer.sink, entries, revoking, failure);
+            let (failed, behind) = queue.fail_from(&writer.sink, entries, revoking, failure);
             if matches!(failure, Failure::OutOfSpace { .. }) {
                 writer.counters.out_of_space.add(disk_len(failed));
             }
-            queue.wake_all()
+            (queue.wake_all(), behind)
         };
         self.ended = true;
         writer.bells.ring(wake);
+        writer.remove_sides(behind);
     }
 
     /// A write or sync failed: what was taken has an unknown outcome, what is queued fails, and nothing more is taken.
@@ -248,18 +252,19 @@ impl<'a, S: LogSink> Lead<'a, S> {
         for fate in self.fates.drain(..) {
             fate.0.set(Err(unknown.clone())).unwrap_or_default();
         }
-        let wake = {
+        let (wake, behind) = {
             let mut queue = writer.queue.lock();
             queue.poison.get_or_insert((since, Arc::clone(&cause)));
             let failure = Failure::Poisoned { since, cause: Arc::clone(&cause) };
             if let Some(batch) = self.taken.take() {
                 queue.fail_tickets((batch.first_ticket, batch.last_ticket), batch.waiting, &unknown);
             }
-            queue.fail_from(&writer.sink, Vec::new(), revoking, &failure);
-            queue.wake_all()
+            let (_, behind) = queue.fail_from(&writer.sink, Vec::new(), revoking, &failure);
+            (queue.wake_all(), behind)
         };
         self.ended = true;
         writer.bells.ring(wake);
+        writer.remove_sides(behind);
         cause
     }
 
@@ -285,6 +290,13 @@ impl<S: LogSink> Writer<S> {
             NoSpare::Failed(error) => NoRoom::Broken(PoisonCause::Io(error)),
             NoSpare::KeeperEnded => NoRoom::Broken(PoisonCause::Panicked { doing: "made a segment ready" }),
         })?;
+        let unsynced = {
+            let tail = self.tail.lock();
+            tail.synced != tail.written()
+        };
+        if unsynced {
+            self.sync_tail(false).map_err(|error| NoRoom::Broken(PoisonCause::Io(error)))?;
+        }
         let number = self.segment_number();
         let options = &self.options;
         let place = (number, options.sector_size, options.durability.may_lose_acknowledged());
@@ -293,14 +305,20 @@ impl<S: LogSink> Writer<S> {
         let (rotated, filled_in) = {
             let mut tail = self.tail.lock();
             let filled_in = now.saturating_sub(tail.begun);
-            (tail.rotate(self.vfs(), dir, spare, place, now), filled_in)
+            (tail.rotate(self.vfs(), dir, &spare, place, now), filled_in)
         };
         match rotated {
             Ok(rotated) => {
                 self.note_rotated(rotated, filled_in);
                 Ok(())
             }
-            Err(RotateError::NoRoom(error)) => Err(NoRoom::Full(error)),
+            Err(RotateError::NoRoom(error)) => {
+                if let Some(second) = self.keeper.give_back(spare) {
+                    // What stays is removed at the next opening.
+                    self.vfs().remove(&second.path).unwrap_or_default();
+                }
+                Err(NoRoom::Full(error))
+            }
             Err(RotateError::Unknown(error)) => Err(NoRoom::Broken(PoisonCause::Io(error))),
         }
     }
@@ -314,7 +332,7 @@ impl<S: LogSink> Writer<S> {
             let sides = Vec::new();
             state.segments.push_back(crate::catalog::SegmentInfo { header: rotated.begun, end: None, sides });
         }
-        self.now_durable(rotated.synced);
+        self.now_durable(rotated.synced, self.visible.load(Ordering::Acquire));
         self.counters.rotations.add(1);
         {
             let mut state = self.keeper.state.lock();

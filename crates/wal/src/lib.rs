@@ -41,6 +41,9 @@ mod entry;
 mod error;
 #[cfg(test)]
 mod format_doc;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod keeper;
 mod layout;

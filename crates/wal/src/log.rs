@@ -272,7 +272,7 @@ impl<S: LogSink> Log<S> {
     /// The last record that is on stable storage.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
-        Lsn::new(self.handle.writer.durable.load(Ordering::Acquire))
+        self.handle.writer.durable_lsn()
     }
 
     /// The last record that was published.
@@ -319,7 +319,7 @@ impl<S: LogSink> Log<S> {
         self.handle.writer.tend()
     }
 
-    /// Makes everything durable that was written, and gives its last number.
+    /// Makes everything durable that was handed in, submitted records included, and gives its last number.
     ///
     /// # Errors
     /// When the disk refuses; the log is poisoned then.

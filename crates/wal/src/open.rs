@@ -12,7 +12,7 @@ use crate::group::Proven;
 use crate::keeper::Keeper;
 use crate::log::Replay;
 use crate::options::{Access, LogOptions, Tending};
-use crate::pins::PinsFile;
+use crate::pins::{PinsFile, Reach};
 use crate::queue::Queue;
 use crate::reader::{LogReader, ReadSide};
 use crate::recovery::repair::{self, Resumed, info, rebuilt_sectors};
@@ -22,7 +22,7 @@ use crate::report::{RecoveryReport, Replayed};
 use crate::segment::segment_path;
 use crate::sink::LogSink;
 use crate::stats::{Counter, Counters};
-use crate::sync::{Arc, AtomicU64, Mutex};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex};
 use crate::tail::{Place, Tail};
 use crate::writer::Writer;
 
@@ -79,6 +79,7 @@ pub(crate) fn open<S: LogSink>(
         queue: Mutex::new(lock_rank::LOG_QUEUE, Queue::new(admission(&report), resumed.end.next_lsn)),
         bells: Default::default(),
         tail: Mutex::new(lock_rank::LOG_APPEND, tail),
+        aside_over: Condvar::new(),
         keeper: Keeper::new(options.segment_bytes_min, lock, options.tending == Tending::Caller),
         counters: Counters::default(),
         visible: AtomicU64::new(report.last_lsn.get()),
@@ -87,6 +88,7 @@ pub(crate) fn open<S: LogSink>(
         last_group_micros: AtomicU64::new(0),
         unsynced_since_micros: AtomicU64::new(0),
         unsynced_commits: AtomicU64::new(0),
+        unsynced_delay_micros: AtomicU64::new(u64::MAX),
         marked_sequence: AtomicU64::new(resumed.end.sequence),
         options,
     });
@@ -121,11 +123,8 @@ fn open_for_writing(site: Site<'_>) -> Result<Opening, OpenError> {
     let mut report = report_of(site, &examined);
     let store = examined.store;
     let resumed = repair::resume(site, examined)?;
-    let has_pins = pins.is_some();
-    let pins = pins.unwrap_or_else(|| PinsFile { store, released: 0, pins: Default::default() });
-    if !has_pins {
-        pins.write(site.vfs, site.dir)?;
-    }
+    let mut pins = pins.unwrap_or_else(|| PinsFile::new(store));
+    note_reach(site, &mut pins, &resumed)?;
     report.timeline = resumed.timeline;
     report.timeline_changed = resumed.timeline_changed;
     report.copied_groups = resumed.copied_groups;
@@ -135,6 +134,17 @@ fn open_for_writing(site: Site<'_>) -> Result<Opening, OpenError> {
     report.unproven = None;
     let readable = Proven { lsn: u64::MAX, sequence: resumed.end.sequence };
     Ok(Opening { resumed, report, pins, readable })
+}
+
+/// Writes down in which segment and timeline the log goes on, unless that is known: should they be lost, that they were
+/// there is known. Nothing else says it of a segment that recovery made, because what it cut takes no seal.
+fn note_reach(site: Site<'_>, pins: &mut PinsFile, resumed: &Resumed) -> Result<(), OpenError> {
+    let (segment, timeline) = (resumed.header.number, resumed.timeline);
+    if (pins.reach.segment, pins.reach.timeline) != (segment, timeline) {
+        pins.reach = Reach { segment, next_lsn: resumed.end.next_lsn, timeline };
+        pins.write(site.vfs, site.dir)?;
+    }
+    Ok(())
 }
 
 fn create(site: Site<'_>) -> Result<Opening, OpenError> {
@@ -147,9 +157,8 @@ fn create(site: Site<'_>) -> Result<Opening, OpenError> {
         }
     };
     let resumed = repair::create(site, store)?;
-    let pins = PinsFile { store, released: 0, pins: Default::default() };
-    // Its presence says that a log was here, should its segments go missing.
-    pins.write(site.vfs, site.dir)?;
+    let mut pins = PinsFile::new(store);
+    note_reach(site, &mut pins, &resumed)?;
     let report = RecoveryReport {
         timeline: resumed.timeline,
         timeline_changed: false,
@@ -175,20 +184,42 @@ fn create(site: Site<'_>) -> Result<Opening, OpenError> {
     Ok(Opening { resumed, report, pins, readable })
 }
 
+/// Looks this often at a log that always looks different, at most.
+const LOOKS_MAX: usize = 16;
+
+/// Examines a log that somebody else may be writing to. A look takes time, so it may find a later group and not the one
+/// before it, or a name and no longer the file: what looks torn or damaged is believed when it looks so twice.
+fn examine_at_rest(site: Site<'_>) -> Result<Option<(Examined, Option<PinsFile>)>, OpenError> {
+    let look = || -> Result<Option<(Examined, Option<PinsFile>)>, OpenError> {
+        let pins = PinsFile::read(site.vfs, site.dir)?;
+        Ok(examine(site, pins.as_ref())?.map(|examined| (examined, pins)))
+    };
+    let mut before = None;
+    for _ in 1..LOOKS_MAX {
+        let found = look();
+        let last = found.as_ref().map(|found| found.as_ref().and_then(|(examined, _)| examined.last()));
+        let doubt = match last {
+            Ok(last) => last
+                .filter(|last| last.scan.stop != Stop::End)
+                .map(|last| format!("{:?} after {:?}", last.scan.stop, last.scan.end)),
+            Err(error) => Some(error.to_string()),
+        };
+        if doubt.is_none() || doubt == before {
+            return found;
+        }
+        before = doubt;
+    }
+    look()
+}
+
 fn open_for_reading(site: Site<'_>) -> Result<Opening, OpenError> {
     let not_found = || OpenError::NotFound { dir: site.dir.to_path_buf() };
-    let pins = match PinsFile::read(site.vfs, site.dir) {
-        Ok(pins) => pins,
-        Err(OpenError::Io(error)) if error.is_not_found() => return Err(not_found()),
-        Err(error) => return Err(error),
-    };
-    let examined = match examine(site, pins.as_ref()) {
+    let (examined, pins) = match examine_at_rest(site) {
         Err(OpenError::Io(error)) if error.is_not_found() => return Err(not_found()),
         examined => examined?.ok_or_else(not_found)?,
     };
     let report = report_of(site, &examined);
-    let pins =
-        pins.unwrap_or_else(|| PinsFile { store: examined.store, released: 0, pins: Default::default() });
+    let pins = pins.unwrap_or_else(|| PinsFile::new(examined.store));
     let Some(last) = examined.last() else { return Err(not_found()) };
     let segments = examined.kept.iter().zip(examined.kept.iter().skip(1)).map(|(kept, _)| {
         let end = &kept.scan.end;
@@ -214,7 +245,7 @@ fn open_for_reading(site: Site<'_>) -> Result<Opening, OpenError> {
 /// What was found, before anything is written.
 fn report_of(site: Site<'_>, examined: &Examined) -> RecoveryReport {
     let last = examined.last();
-    let last_lsn = last.map_or(0, |last| last.scan.last_lsn(&last.member.header));
+    let last_lsn = examined.last_lsn();
     let clean = examined.is_clean();
     let known = examined.proven().lsn.max(site.options.known_durable.get());
     let proven = if clean { last_lsn } else { known.min(last_lsn) };

@@ -48,9 +48,19 @@ impl Durability {
         }
     }
 
-    /// The stronger of two.
-    pub(crate) const fn stronger(self, other: Self) -> Self {
-        if other.strength() > self.strength() { other } else { self }
+    /// The stronger of two; of two `Relaxed`, what both ask for.
+    pub(crate) fn stronger(self, other: Self) -> Self {
+        match (self, other) {
+            (
+                Self::Relaxed { max_commits, max_delay },
+                Self::Relaxed { max_commits: other_commits, max_delay: other_delay },
+            ) => Self::Relaxed {
+                max_commits: max_commits.min(other_commits),
+                max_delay: max_delay.min(other_delay),
+            },
+            _ if other.strength() > self.strength() => other,
+            _ => self,
+        }
     }
 }
 
@@ -126,6 +136,8 @@ pub struct LogOptions {
     pub head_len: usize,
     /// What is known from elsewhere to have been durable: a log that ends before it is damaged.
     pub known_durable: Lsn,
+    /// The log is known to exist: a folder without any of its files is damaged, not a new log.
+    pub must_exist: bool,
 }
 
 impl Default for LogOptions {
@@ -146,6 +158,7 @@ impl Default for LogOptions {
             store_id: None,
             head_len: 0,
             known_durable: Lsn::ZERO,
+            must_exist: false,
         }
     }
 }
@@ -195,6 +208,8 @@ impl LogOptions {
         head_len: usize,
         /// Sets [`known_durable`](Self#structfield.known_durable).
         known_durable: Lsn,
+        /// Sets [`must_exist`](Self#structfield.must_exist).
+        must_exist: bool,
     }
 
     /// Holds every setting to its bounds.

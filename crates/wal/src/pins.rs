@@ -1,7 +1,8 @@
 //! Pins: named, byte-bounded holds on the log, which outlive the process.
 //!
-//! The file `pins` also says what was released, so that a missing segment can be told from a released one, and which
-//! store the folder belongs to.
+//! The file `pins` also says what was released, so that a missing segment can be told from a released one, how far the log
+//! had come when it was opened last, so that neither a missing last segment goes unnoticed nor a timeline is begun twice
+//! when what began it is lost, and which store the folder belongs to.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use keepstone_types::checksum::checksum;
 use keepstone_types::wire::{Reader, Truncated};
-use keepstone_types::{Lsn, StoreId};
+use keepstone_types::{Lsn, StoreId, Timeline};
 use keepstone_vfs::{IoError, Vfs, VfsExt};
 
 use crate::error::{Damage, OpenError, PinError};
@@ -34,10 +35,16 @@ pub(crate) const FORMAT_VERSION: Field = CHECKSUM.then("format", 4, "0: unstable
 pub(crate) const COUNT: Field = FORMAT_VERSION.then("count", 4, "pins that follow");
 pub(crate) const STORE: Field = COUNT.then("store", 16, "id of the store");
 pub(crate) const RELEASED: Field = STORE.then("released", 8, "all through this LSN may be gone");
+pub(crate) const SEGMENT: Field =
+    RELEASED.then("segment", 8, "a segment of this number or a later one is there");
+pub(crate) const REACHED: Field = SEGMENT.then("reached", 8, "the next LSN when the log was opened last");
+pub(crate) const TIMELINE: Field = REACHED.then("timeline", 2, "the timeline then");
+pub(crate) const RESERVED: Field = TIMELINE.then("reserved", 6, "zero");
 #[cfg(test)]
-pub(crate) const PINS_FIELDS: [Field; 6] = [MAGIC, CHECKSUM, FORMAT_VERSION, COUNT, STORE, RELEASED];
+pub(crate) const PINS_FIELDS: [Field; 10] =
+    [MAGIC, CHECKSUM, FORMAT_VERSION, COUNT, STORE, RELEASED, SEGMENT, REACHED, TIMELINE, RESERVED];
 /// Bytes before the first pin.
-pub(crate) const PINS_HEADER_LEN: usize = RELEASED.end();
+pub(crate) const PINS_HEADER_LEN: usize = RESERVED.end();
 
 pub(crate) const PIN_FROM: Field = Field::first("from", 8, "the first LSN that is held");
 pub(crate) const PIN_BYTES: Field = PIN_FROM.then("bytes", 8, "the most bytes it may hold");
@@ -49,7 +56,7 @@ const PIN_LEN: usize = PIN_NAME_LEN.end();
 
 /// The longest file that this build writes.
 const FILE_LEN_MAX: u64 = 1 << 20;
-const _: () = assert!(PINS_HEADER_LEN == 48 && PIN_LEN == 18);
+const _: () = assert!(PINS_HEADER_LEN == 72 && PIN_LEN == 18);
 
 /// A pin as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +66,28 @@ pub(crate) struct PinState {
     pub(crate) lost: bool,
 }
 
+/// How far a log had come when it was opened last: written after the segment that it goes on in has its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// The segment it went on in.
+    pub(crate) segment: u64,
+    /// The next LSN.
+    pub(crate) next_lsn: u64,
+    pub(crate) timeline: Timeline,
+}
+
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PinsFile {
     pub(crate) store: StoreId,
     pub(crate) released: u64,
+    pub(crate) reach: Reach,
     pub(crate) pins: BTreeMap<String, PinState>,
+}
+
+/// The first LSN that any pin holds.
+pub(crate) fn held_from(pins: &BTreeMap<String, PinState>) -> u64 {
+    pins.values().filter(|pin| !pin.lost).map(|pin| pin.from).min().unwrap_or(u64::MAX)
 }
 
 enum Fault {
@@ -79,6 +102,16 @@ impl From<Truncated> for Fault {
 }
 
 impl PinsFile {
+    /// Of a log that has neither pins nor releases.
+    pub(crate) fn new(store: StoreId) -> Self {
+        Self { store, released: 0, reach: Reach::default(), pins: BTreeMap::new() }
+    }
+
+    /// All through it may be gone: it was released, and no pin held it.
+    pub(crate) fn gone(&self) -> u64 {
+        self.released.min(held_from(&self.pins).saturating_sub(1))
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; PINS_HEADER_LEN];
         MAGIC.put(&mut bytes, &PINS_MAGIC);
@@ -86,6 +119,9 @@ impl PinsFile {
         COUNT.put(&mut bytes, &u32::try_from(self.pins.len()).unwrap_or(u32::MAX).to_le_bytes());
         STORE.put(&mut bytes, &self.store.to_bytes());
         RELEASED.put(&mut bytes, &self.released.to_le_bytes());
+        SEGMENT.put(&mut bytes, &self.reach.segment.to_le_bytes());
+        REACHED.put(&mut bytes, &self.reach.next_lsn.to_le_bytes());
+        TIMELINE.put(&mut bytes, &self.reach.timeline.get().to_le_bytes());
         for (name, pin) in &self.pins {
             let mut head = [0; PIN_LEN];
             PIN_FROM.put(&mut head, &pin.from.to_le_bytes());
@@ -114,13 +150,24 @@ impl PinsFile {
         if FORMAT_VERSION.u32(header) > FORMAT {
             return Err(Fault::Newer(FORMAT_VERSION.u32(header)));
         }
+        if !is_zero(RESERVED.bytes(header)) {
+            return Err(Fault::Bytes("reserved bytes that are not zero".to_owned()));
+        }
         let mut pins = BTreeMap::new();
         for _ in 0..COUNT.u32(header) {
             let head = reader.bytes(PIN_LEN)?;
             let [len] = PIN_NAME_LEN.array(head);
             let name = std::str::from_utf8(reader.bytes(usize::from(len))?)
                 .map_err(|error| Fault::Bytes(format!("a name that is not UTF-8: {error}")))?;
-            let lost = !is_zero(PIN_LOST.bytes(head));
+            // Of two pins of one name the second would end the hold of the first without a word.
+            if pins.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= name) {
+                return Err(Fault::Bytes(format!("the pin {name:?} out of the order of names")));
+            }
+            let lost = match PIN_LOST.bytes(head) {
+                [0] => false,
+                [1] => true,
+                other => return Err(Fault::Bytes(format!("{other:?} for whether a pin is lost"))),
+            };
             let pin = PinState { from: PIN_FROM.u64(head), max_bytes: PIN_BYTES.u64(head), lost };
             pins.insert(name.to_owned(), pin);
         }
@@ -128,7 +175,9 @@ impl PinsFile {
             return Err(Fault::Bytes(format!("{} bytes after the last pin", reader.rest().len())));
         }
         let store = StoreId::from_bytes(STORE.array(header));
-        Ok(Self { store, released: RELEASED.u64(header), pins })
+        let (segment, next_lsn) = (SEGMENT.u64(header), REACHED.u64(header));
+        let reach = Reach { segment, next_lsn, timeline: Timeline::new(TIMELINE.u16(header)) };
+        Ok(Self { store, released: RELEASED.u64(header), reach, pins })
     }
 
     /// Reads the file of a folder, if there is one.
@@ -218,15 +267,37 @@ impl fmt::Debug for Pin {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    #[test]
+    fn names_that_do_not_ascend_and_flags_that_are_none_are_refused() {
+        let state = PinState { from: 1, max_bytes: 2, lost: false };
+        let pins = BTreeMap::from([("a".to_owned(), state.clone()), ("b".to_owned(), state)]);
+        let file =
+            PinsFile { store: StoreId::from_bytes([3; 16]), released: 7, reach: Reach::default(), pins };
+        let second = PINS_HEADER_LEN + PIN_LEN + 1;
+        for (at, byte, expected) in [
+            (second + PIN_LEN, b'a', "the pin \"a\" out of the order of names"),
+            (PINS_HEADER_LEN + PIN_LEN, b'c', "the pin \"b\" out of the order of names"),
+            (second + PIN_LOST.offset, 2, "[2] for whether a pin is lost"),
+        ] {
+            let mut bytes = file.encode();
+            bytes[at] = byte;
+            let sum = checksum(&bytes[CHECKSUM.end()..]);
+            CHECKSUM.put(&mut bytes, &sum.to_le_bytes());
+            let Err(Fault::Bytes(found)) = PinsFile::decode(&bytes) else { panic!("was read: {expected}") };
+            assert_eq!(found, expected);
+        }
+    }
+
     proptest! {
         #[test]
         fn the_file_round_trips_and_notices_every_change(
-            released: u64,
+            released: u64, segment: u64, next_lsn: u64, timeline: u16,
             pins in prop::collection::btree_map(".{1,20}", (any::<u64>(), any::<u64>(), any::<bool>()), 0..5),
             at: prop::sample::Index, change in 1..=u8::MAX,
         ) {
@@ -234,7 +305,8 @@ mod tests {
                 .into_iter()
                 .map(|(name, (from, max_bytes, lost))| (name, PinState { from, max_bytes, lost }))
                 .collect();
-            let file = PinsFile { store: StoreId::from_bytes([3; 16]), released, pins };
+            let reach = Reach { segment, next_lsn, timeline: Timeline::new(timeline) };
+            let file = PinsFile { store: StoreId::from_bytes([3; 16]), released, reach, pins };
             let mut bytes = file.encode();
             prop_assert!(matches!(PinsFile::decode(&bytes), Ok(found) if found == file));
             let at = at.index(bytes.len());

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use keepstone_types::{Clock, CodecId, Lsn};
@@ -17,7 +16,7 @@ use crate::error::{CommitError, PoisonCause};
 use crate::options::{Durability, LogOptions};
 use crate::record::{RecordKind, SIDE_REFERENCE_LEN, SideReference, stored_len};
 use crate::sink::LogSink;
-use crate::sync::{Arc, Condvar, MutexGuard};
+use crate::sync::{Arc, Condvar, MutexGuard, OnceLock};
 
 /// Why a queued record was not kept, or may not be.
 #[derive(Clone, Debug)]
@@ -200,6 +199,16 @@ impl<S: LogSink> Queue<S> {
         self.entries.len()
     }
 
+    /// The last ticket that was given.
+    pub(crate) const fn last_ticket(&self) -> u64 {
+        self.next_ticket.saturating_sub(1)
+    }
+
+    /// Whether nothing up to a ticket is queued any more.
+    pub(crate) fn has_taken(&self, ticket: u64) -> bool {
+        self.entries.front().is_none_or(|first| first.ticket > ticket)
+    }
+
     /// Why nothing is taken any more, if so.
     pub(crate) fn refusal<R>(&self) -> Option<CommitError<R>> {
         if self.next_lsn == u64::MAX {
@@ -317,18 +326,19 @@ impl<S: LogSink> Queue<S> {
     }
 
     /// Fails the taken entries and everything queued behind them, newest first; their LSNs will be given again. Gives
-    /// how many.
+    /// how many, and the side files of those that were still queued: they are to be removed.
     pub(crate) fn fail_from(
         &mut self,
         sink: &S,
         mut batch: Vec<Entry<S::Item>>,
         revoking: bool,
         failure: &Failure,
-    ) -> usize {
+    ) -> (usize, Vec<SideReference>) {
+        let behind = self.entries.iter().filter_map(|entry| entry.side).collect();
         batch.extend(self.entries.drain(..));
         self.bytes = 0;
         // Outcomes first: a panic in `revoke` must not leave a ticket that looks kept.
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return 0 };
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return (0, behind) };
         let waiting = batch.iter().filter(|entry| entry.fate.is_none()).count();
         self.next_lsn = first.lsn;
         let tickets = (first.ticket, last.ticket);
@@ -340,7 +350,7 @@ impl<S: LogSink> Queue<S> {
         for entry in batch.into_iter().rev().filter(|_| revoking) {
             sink.revoke(&mut self.admission, entry.item);
         }
-        failed
+        (failed, behind)
     }
 
     /// Tickets, first to last, have failed, and so many threads wait for them.

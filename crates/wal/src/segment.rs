@@ -14,6 +14,7 @@ use keepstone_types::{StoreId, Timeline};
 
 use crate::group::{ChainEnd, Proven};
 use crate::layout::{Field, is_zero};
+use crate::pins::PINS;
 
 /// Bytes of one copy of the header.
 pub(crate) const HEADER_BLOCK: usize = 4_096;
@@ -185,7 +186,8 @@ impl SegmentHeader {
             ("flags", FLAGS.u32(block) & !FLAG_RELAXED == 0),
             ("number", header.number > 0 && header.predecessor < header.number),
             ("length", (HEADER_BYTES..=SEGMENT_BYTES_LIMIT).contains(&header.length)),
-            ("first LSN", header.first_lsn > header.end_lsn),
+            // Also after a change of timeline: the gap lies before the end that is named.
+            ("first LSN", Some(header.first_lsn) == header.end_lsn.checked_add(1)),
             ("reserved", header.incompat != 0 || is_zero(RESERVED.bytes(block))),
         ];
         match sane.iter().find(|(_, holds)| !holds) {
@@ -243,6 +245,10 @@ pub(crate) fn scratch_path(dir: &Path, what: &str, number: u64) -> PathBuf {
 pub(crate) fn role_of(name: &str) -> Option<FileRole> {
     let (stem, extension) = name.rsplit_once('.')?;
     if extension == "tmp" && ["spare-", "fresh-", "recycle-"].iter().any(|what| stem.starts_with(what)) {
+        return Some(FileRole::Scratch);
+    }
+    if (stem, extension) == (PINS, "new") {
+        // A pins file that did not come to replace the one before.
         return Some(FileRole::Scratch);
     }
     let digits = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
@@ -308,6 +314,7 @@ mod tests {
             (NUMBER, 16, HeaderFault::Field("number")),
             (SEGMENT_LENGTH, u64::MAX, HeaderFault::Field("length")),
             (FIRST_LSN, 42, HeaderFault::Field("first LSN")),
+            (FIRST_LSN, 44, HeaderFault::Field("first LSN")),
             (RESERVED, 1, HeaderFault::Field("reserved")),
         ] {
             let bytes = value.to_le_bytes();
@@ -334,6 +341,7 @@ mod tests {
             ("000000000000000000+7.wal", None),
             ("note.tmp", None),
             ("pins", None),
+            ("pins.new", Some(FileRole::Scratch)),
         ] {
             assert_eq!(role_of(name), expected, "{name}");
         }

@@ -38,7 +38,8 @@ pub trait LogSink: Send + Sync + 'static {
     /// Step 3, the leader only: everything through `lsn` is as durable as was asked; make it visible.
     fn publish(&self, lsn: Lsn);
 
-    /// Everything through `lsn` is on stable storage: at once with `Normal` and `Full`, later with `Relaxed` and `None`.
+    /// Everything through `lsn` is on stable storage: with `Normal` and `Full` just before it is published, so that nothing
+    /// is seen that is not called durable; with `Relaxed` and `None` later.
     fn durable(&self, lsn: Lsn);
 
     /// Nothing was written of a record, and it fails: take back what [`admit`](LogSink::admit) did. Under the queue's

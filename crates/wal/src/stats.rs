@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keepstone_types::Lsn;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{CountU64, Ordering};
 
 /// What a log has done since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct LogStats {
 
 /// A number that is only ever counted up.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter(CountU64);
 
 impl Counter {
     pub(crate) fn add(&self, count: u64) {

@@ -34,6 +34,16 @@ pub(crate) struct Tail {
     pub(crate) begun: Duration,
     /// The last group is a clean close: nothing was written since.
     pub(crate) ends_clean: bool,
+    pub(crate) asides: Asides,
+}
+
+/// Syncs of the tail's file beside the one who leads. One that fails may take with it what the leader wrote meanwhile,
+/// and its error with it: the leader's own sync then succeeds and proves nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Asides {
+    pub(crate) begun: u64,
+    pub(crate) over: u64,
+    pub(crate) failure: Option<IoError>,
 }
 
 /// Where a log goes on.
@@ -76,8 +86,22 @@ impl Tail {
     ) -> Self {
         let synced = Proven { lsn: end.next_lsn.saturating_sub(1), sequence: end.sequence };
         let (seed, sector) = (header.seed(), usize::try_from(header.sector).unwrap_or(HEADER_BLOCK));
-        let builder = GroupBuilder::new();
-        Self { file, header, seed, sector, offset, end, builder, synced, timeline, mode, begun, ends_clean }
+        let (builder, asides) = (GroupBuilder::new(), Asides::default());
+        Self {
+            file,
+            header,
+            seed,
+            sector,
+            offset,
+            end,
+            builder,
+            synced,
+            timeline,
+            mode,
+            begun,
+            ends_clean,
+            asides,
+        }
     }
 
     /// Whether a group with so many bytes of records fits before the reserve.
@@ -144,18 +168,21 @@ impl Tail {
         Ok(self.synced)
     }
 
-    /// Ends the segment and begins one in `spare`.
+    /// Begins a sync beside the one who leads, of everything written so far.
+    pub(crate) fn begin_aside(&mut self) -> (Arc<dyn VfsFile>, Proven) {
+        self.asides.begun = self.asides.begun.saturating_add(1);
+        (Arc::clone(&self.file), self.written())
+    }
+
+    /// Ends the segment, everything in which is synced, and begins one in `spare`.
     pub(crate) fn rotate(
         &mut self,
         vfs: &dyn Vfs,
         dir: &Path,
-        spare: Spare,
+        spare: &Spare,
         (number, sector, relaxed): (u64, u32, bool),
         now: Duration,
     ) -> Result<Rotated, RotateError> {
-        if self.synced != self.written() {
-            self.sync(false).map_err(RotateError::Unknown)?;
-        }
         let header = SegmentHeader {
             generation: 0,
             number,

@@ -4,7 +4,6 @@ use keepstone_types::Lsn;
 
 use crate::catalog::SegmentInfo;
 use crate::error::{Damage, OpenError, ReadError, Repair};
-use crate::options::Access;
 use crate::reader::LogReader;
 use crate::recovery::folder::{Head, Member, image_of, read_head};
 use crate::recovery::repair::write_back;
@@ -62,7 +61,9 @@ fn verify_segment<S: LogSink>(
         Err(OpenError::Io(error)) => return Err(error.into()),
         Err(_) => Vec::new(),
     };
-    let member = Member { path, header: segment.header, file_len, bad_copies };
+    // A copy that is older may be about to be written: that is no damage.
+    let stale_copies = Vec::new();
+    let member = Member { path, header: segment.header, file_len, bad_copies, stale_copies };
     let mut image = image_of(vfs, &member)?;
     let subject = Subject {
         path: &member.path,
@@ -82,7 +83,8 @@ fn verify_segment<S: LogSink>(
     if let Stop::Damaged(damage) = scan.stop {
         found.push(damage);
     }
-    let repair = if writer.options.access == Access::Write {
+    // Once the log is closed its folder may be another's.
+    let repair = if let Ok(_pass) = writer.enter_folder() {
         heal(writer, &member, &scan.rebuilt)?;
         Repair::Healed
     } else {

@@ -7,23 +7,23 @@ use std::time::Duration;
 use keepstone_types::{Clock, Lsn};
 use keepstone_vfs::Vfs;
 
-use crate::catalog::SegmentInfo;
+use crate::catalog::{FolderPass, SegmentInfo};
 use crate::error::{CloseError, CommitError, PinError, PoisonCause};
 use crate::group::{GROUP_BYTES_MAX, Proven, records_len_max};
 use crate::keeper::Keeper;
 use crate::layout::{disk_len, memory_len};
 use crate::leader::Lead;
 use crate::options::{Access, Durability, LogOptions};
-use crate::pins::{NAME_LEN_MAX, PINS_MAX, PinKeeper, PinState};
+use crate::pins::{NAME_LEN_MAX, PINS_MAX, PinKeeper, PinState, PinsFile};
 use crate::queue::{Bells, Entry, Failure, Fate, Next, Queue, Room, take_turn, wait_for_room, wait_or_lead};
 use crate::reader::ReadSide;
-use crate::record::{Record, SIDE_REFERENCE_LEN, fits_length_field, stored_len};
+use crate::record::{Record, SIDE_REFERENCE_LEN, SideReference, fits_length_field, stored_len};
 use crate::recovery::repair::RESERVED_SECTORS;
 use crate::segment::{HEADER_BYTES, scratch_path, segment_path, side_path};
 use crate::side_file::{self, BODY_BYTES_MAX};
 use crate::sink::LogSink;
 use crate::stats::Counters;
-use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 use crate::tail::Tail;
 
 /// What the threads of an open log share.
@@ -35,6 +35,8 @@ pub(crate) struct Writer<S: LogSink> {
     pub(crate) queue: Mutex<Queue<S>>,
     pub(crate) bells: Bells,
     pub(crate) tail: Mutex<Tail>,
+    /// A sync beside the one who leads is over.
+    pub(crate) aside_over: Condvar,
     pub(crate) keeper: Keeper,
     pub(crate) counters: Counters,
     pub(crate) visible: AtomicU64,
@@ -45,6 +47,8 @@ pub(crate) struct Writer<S: LogSink> {
     pub(crate) last_group_micros: AtomicU64,
     pub(crate) unsynced_since_micros: AtomicU64,
     pub(crate) unsynced_commits: AtomicU64,
+    /// The shortest time that any of those written and not synced may wait.
+    pub(crate) unsynced_delay_micros: AtomicU64,
     /// The last sequence that an idle mark covers.
     pub(crate) marked_sequence: AtomicU64,
 }
@@ -147,6 +151,14 @@ impl<S: LogSink> Writer<S> {
         let vfs = Arc::clone(&self.read_side.vfs);
         let side = side_file_reference::Reference { vfs, path, side, queued: false };
         Ok(Prepared { record, side: Some(side) })
+    }
+
+    /// Removes side files whose records failed before anything of them was written.
+    pub(crate) fn remove_sides(&self, sides: impl IntoIterator<Item = SideReference>) {
+        for side in sides {
+            // What stays is named by no record, and goes at the next opening.
+            self.vfs().remove(&side_path(&self.read_side.dir, side.number)).unwrap_or_default();
+        }
     }
 
     /// What a commit gets that asks for `asked`: never less than the log's own.
@@ -268,8 +280,9 @@ impl<S: LogSink> Writer<S> {
         }
     }
 
-    /// Everything through `synced` is durable now. Only who leads may call this. True when more is written.
-    pub(crate) fn now_durable(&self, synced: Proven) -> bool {
+    /// Everything through `synced` is durable now, and of that everything through `kept` is visible or will be next. Only
+    /// who leads may call this. True when more is written.
+    pub(crate) fn now_durable(&self, synced: Proven, kept: u64) -> bool {
         let more = {
             let tail = self.tail.lock();
             tail.synced != tail.written()
@@ -277,14 +290,21 @@ impl<S: LogSink> Writer<S> {
         if !more {
             self.unsynced_since_micros.store(0, Ordering::Release);
             self.unsynced_commits.store(0, Ordering::Release);
+            self.unsynced_delay_micros.store(u64::MAX, Ordering::Release);
         }
-        let visible = self.visible.load(Ordering::Acquire).min(synced.lsn);
+        let durable = kept.min(synced.lsn);
         self.read_side.proven_lsn.fetch_max(synced.lsn, Ordering::AcqRel);
         self.read_side.readable_sequence.fetch_max(synced.sequence, Ordering::AcqRel);
-        if self.durable.fetch_max(visible, Ordering::AcqRel) < visible {
-            self.sink.durable(Lsn::new(visible));
+        if self.durable.fetch_max(durable, Ordering::AcqRel) < durable {
+            self.sink.durable(Lsn::new(durable));
         }
         more
+    }
+
+    /// The last record that is durable, never past the last that is visible.
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        let durable = self.durable.load(Ordering::Acquire);
+        Lsn::new(durable.min(self.visible.load(Ordering::Acquire)))
     }
 
     pub(crate) fn micros(&self) -> u64 {
@@ -293,21 +313,20 @@ impl<S: LogSink> Writer<S> {
 
     /// Syncs what is written and not durable. Only who leads may call this.
     pub(crate) fn sync_written(&self) -> Result<(), PoisonCause> {
-        let synced = {
-            let mut tail = self.tail.lock();
-            if tail.synced == tail.written() {
-                tail.synced
-            } else {
-                self.counters.syncs.add(1);
-                tail.sync(false).map_err(PoisonCause::Io)?
-            }
+        let (synced, written) = {
+            let tail = self.tail.lock();
+            (tail.synced, tail.written())
         };
-        self.now_durable(synced);
+        if synced != written {
+            self.counters.syncs.add(1);
+            self.sync_tail(false).map_err(PoisonCause::Io)?;
+        }
+        self.now_durable(written, self.visible.load(Ordering::Acquire));
         Ok(())
     }
 
-    /// Writes the pins file, with what the catalog holds when it is this caller's turn.
-    pub(crate) fn save_pins(&self) -> Result<(), PinError> {
+    /// Writes the pins file, with what the catalog holds when it is this caller's turn, and gives what it wrote.
+    pub(crate) fn save_pins(&self) -> Result<PinsFile, PinError> {
         let catalog = &self.read_side.catalog;
         let file = {
             let mut state = catalog.state.lock();
@@ -320,19 +339,21 @@ impl<S: LogSink> Writer<S> {
         let written = file.write(self.vfs(), &self.read_side.dir);
         catalog.state.lock().saving = false;
         catalog.saved.notify_one();
-        Ok(written?)
+        Ok(written.map(|()| file)?)
     }
 
-    fn may_pin(&self) -> Result<(), PinError> {
+    /// Lets a call change files in the folder; closing waits for it.
+    pub(crate) fn enter_folder(&self) -> Result<FolderPass<'_>, PinError> {
         if self.options.access == Access::ReadOnly {
             return Err(PinError::ReadOnly);
         }
-        if self.queue.lock().closed { Err(PinError::Closed) } else { Ok(()) }
+        let pass = self.read_side.catalog.enter();
+        if self.queue.lock().closed { Err(PinError::Closed) } else { Ok(pass) }
     }
 
     /// Sets a pin.
     pub(crate) fn set_pin(&self, name: &str, from: Lsn, max_bytes: u64) -> Result<(), PinError> {
-        self.may_pin()?;
+        let _pass = self.enter_folder()?;
         if name.is_empty() || name.len() > NAME_LEN_MAX {
             return Err(PinError::Name { found: name.len() });
         }
@@ -347,22 +368,22 @@ impl<S: LogSink> Writer<S> {
             }
             state.pins.insert(name.to_owned(), PinState { from: from.get(), max_bytes, lost: false });
         }
-        self.save_pins()
+        self.save_pins().map(drop)
     }
 
     /// Lets everything through `up_to` go that nobody holds. Gives the first record that is left.
     pub(crate) fn release(&self, up_to: Lsn) -> Result<Lsn, PinError> {
-        self.may_pin()?;
+        let _pass = self.enter_folder()?;
         let durable = self.durable.load(Ordering::Acquire);
         {
             let mut state = self.read_side.catalog.state.lock();
             state.released = state.released.max(up_to.get().min(durable));
             state.drop_excessive_pins();
         }
-        self.save_pins()?;
+        let saved = self.save_pins()?;
         let (free, first) = {
             let mut state = self.read_side.catalog.state.lock();
-            let free = state.take_free();
+            let free = state.take_free(&saved);
             (free, Lsn::new(state.first_lsn()))
         };
         self.clear(&free)?;
@@ -378,6 +399,13 @@ impl<S: LogSink> Writer<S> {
             self.vfs().rename(&segment_path(dir, segment.header.number), &to)?;
             recycled.push(to);
         }
+        if free.is_empty() {
+            return Ok(());
+        }
+        // Before a side file goes, the segments that name it must be gone for good.
+        self.vfs().sync_dir(dir)?;
+        self.counters.recycled.add(disk_len(free.len()));
+        self.keeper.recycle(recycled);
         let kept: BTreeMap<u64, ()> = {
             let state = self.read_side.catalog.state.lock();
             state
@@ -391,11 +419,6 @@ impl<S: LogSink> Writer<S> {
             if !kept.contains_key(number) {
                 self.vfs().remove(&side_path(dir, *number))?;
             }
-        }
-        if !free.is_empty() {
-            self.vfs().sync_dir(dir)?;
-            self.counters.recycled.add(disk_len(free.len()));
-            self.keeper.recycle(recycled);
         }
         Ok(())
     }
@@ -411,7 +434,7 @@ impl Prepared {
 
 impl<S: LogSink> PinKeeper for Writer<S> {
     fn advance_pin(&self, name: &str, to: Lsn) -> Result<(), PinError> {
-        self.may_pin()?;
+        let _pass = self.enter_folder()?;
         {
             let mut state = self.read_side.catalog.state.lock();
             let pin = state.pins.get_mut(name).ok_or_else(|| PinError::Unknown { name: name.to_owned() })?;
@@ -420,13 +443,13 @@ impl<S: LogSink> PinKeeper for Writer<S> {
             }
             pin.from = pin.from.max(to.get());
         }
-        self.save_pins()
+        self.save_pins().map(drop)
     }
 
     fn remove_pin(&self, name: &str) -> Result<(), PinError> {
-        self.may_pin()?;
+        let _pass = self.enter_folder()?;
         let removed = self.read_side.catalog.state.lock().pins.remove(name);
         removed.map(drop).ok_or_else(|| PinError::Unknown { name: name.to_owned() })?;
-        self.save_pins()
+        self.save_pins().map(drop)
     }
 }

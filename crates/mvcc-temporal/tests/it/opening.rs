@@ -1,11 +1,14 @@
 //! Opening: what is a store and what is not, who may write it, and what a killed process leaves.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keepstone_mvcc_temporal::{
     Access, Database, DatabaseOptions, Durability, Existence, OpenError, Read, ReadError, Recovery,
 };
+use keepstone_types::lock_rank::TEST_OUTER;
+use keepstone_types::sync::Mutex;
 use keepstone_types::{Timeline, Version};
 use keepstone_vfs::{
     DirEntry, IoError, LockError, MemoryVfs, OpenOptions, Vfs, VfsExt, VfsFile, VfsFileExt, VfsLock, Volume,
@@ -358,3 +361,98 @@ pass_on!(Remote, |_: &Remote, _: &Path| Ok::<(), IoError>(()), |disk: &Remote, p
     let found = disk.0.volume(path)?;
     Ok(Volume::new(found.free_bytes, Some("nfs")))
 });
+
+#[test]
+fn a_store_whose_log_is_gone_is_not_an_empty_store() {
+    let store = MemoryStore::new();
+    let database = store.open();
+    put(&database, "a", "1");
+    database.close().unwrap();
+    let log = Path::new(DIR).join("log");
+    for entry in store.vfs.list(&log).unwrap() {
+        store.vfs.remove(&log.join(entry.name)).unwrap();
+    }
+    for options in [options(), options().recovery(Recovery::Prefix), options().access(Access::ReadOnly)] {
+        let opened = open_kind(store.open_with(options));
+        assert_eq!(opened, Err("missing-segment"));
+        let left = store.vfs.list(&log).unwrap();
+        assert!(left.iter().all(|entry| entry.name == "LOCK"), "something was made: {left:?}");
+    }
+}
+
+/// A disk that stops after a number of changes, and knows which folders have a name that a power loss would take.
+#[derive(Clone, Debug)]
+struct Unsynced {
+    vfs: MemoryVfs,
+    steps: Arc<std::sync::atomic::AtomicI64>,
+    folders: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl Unsynced {
+    fn step(&self, path: &Path) -> Result<(), IoError> {
+        if self.steps.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        Err(IoError::new(
+            keepstone_vfs::IoOperation::SyncDir,
+            path,
+            std::io::Error::other("the process was killed"),
+        ))
+    }
+}
+
+impl Vfs for Unsynced {
+    fn open(&self, path: &Path, options: OpenOptions) -> Result<Arc<dyn VfsFile>, IoError> {
+        self.vfs.open(path, options)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.step(from)?;
+        self.vfs.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        self.vfs.remove(path)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
+        self.vfs.list(dir)
+    }
+    fn create_dir(&self, path: &Path) -> Result<(), IoError> {
+        self.step(path)?;
+        if self.vfs.list(path).is_err() {
+            self.folders.lock().insert(path.to_path_buf());
+        }
+        self.vfs.create_dir(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        self.step(dir)?;
+        self.folders.lock().retain(|folder| folder.parent() != Some(dir));
+        self.vfs.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn VfsLock>, LockError> {
+        self.vfs.lock(path, holder)
+    }
+    fn volume(&self, path: &Path) -> Result<Volume, IoError> {
+        self.vfs.volume(path)
+    }
+}
+
+#[test]
+fn a_folder_that_a_killed_process_made_is_not_lost_with_the_power() {
+    let dir = Path::new("/a/b/store");
+    let clock = || Arc::new(keepstone_types::SystemClock::default());
+    let mut stopped = 0;
+    for steps in 0..40 {
+        let disk = Unsynced {
+            vfs: MemoryVfs::new(),
+            steps: Arc::new(std::sync::atomic::AtomicI64::new(steps)),
+            folders: Arc::new(Mutex::new(TEST_OUTER, BTreeSet::new())),
+        };
+        let first = Database::open_with(Arc::new(disk.clone()), clock(), dir, options());
+        stopped += usize::from(first.is_err());
+        drop(first);
+        disk.steps.store(i64::MAX, std::sync::atomic::Ordering::SeqCst);
+        let database = Database::open_with(Arc::new(disk.clone()), clock(), dir, options()).unwrap();
+        put(&database, "a", "1");
+        assert_eq!(*disk.folders.lock(), BTreeSet::new(), "killed after {steps} changes");
+    }
+    assert!((8..40).contains(&stopped), "{stopped}");
+}

@@ -73,13 +73,6 @@ impl Odometer {
         }
         false
     }
-
-    /// How many combinations there are, if no answer changes the questions that follow it; at most `u64::MAX`.
-    #[must_use]
-    pub fn combinations(&self) -> u64 {
-        let asked = self.digits.iter().take(self.asked.max(self.digits.len()));
-        asked.fold(1_u64, |product, (_, sides)| product.saturating_mul(*sides))
-    }
 }
 
 impl Choose for Odometer {

@@ -98,6 +98,12 @@ impl SimulatedDisk {
         self.state.lock().capacity = bytes;
     }
 
+    /// Space of all files with a name, in bytes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        u64::try_from(self.state.lock().platter.allocated().saturating_mul(PAGE)).unwrap_or(u64::MAX)
+    }
+
     /// Asks for a fault.
     pub fn inject(&self, fault: Fault) {
         let mut state = self.state.lock();

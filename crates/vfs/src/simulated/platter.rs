@@ -188,6 +188,16 @@ impl Platter {
             || self.files.values().any(|file| !file.pending.is_empty() || !file.lengths.is_empty())
     }
 
+    /// How many names, lengths and sectors are undecided.
+    pub(super) fn open_questions(&self) -> u64 {
+        let of_file = |file: &File| {
+            let parts: usize = file.pending.iter().map(|piece| piece.parts().count()).sum();
+            parts.saturating_add(usize::from(!file.lengths.is_empty()))
+        };
+        let of_files: usize = self.files.values().map(of_file).sum();
+        u64::try_from(self.names.pending().saturating_add(of_files)).unwrap_or(u64::MAX)
+    }
+
     /// The state after an event.
     pub(super) fn apply(&mut self, event: &Event) {
         match event {

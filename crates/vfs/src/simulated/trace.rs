@@ -58,6 +58,12 @@ impl Replay {
         self.platter.is_undecided()
     }
 
+    /// How many things a power loss here decides: names, lengths, sectors.
+    #[must_use]
+    pub fn open_questions(&self) -> u64 {
+        self.platter.open_questions()
+    }
+
     /// The disk that is found after the power failed here. Its own faults are drawn from `seed`.
     #[must_use]
     pub fn power_loss(&self, tearing: Tearing, choose: &mut dyn Choose, seed: u64) -> SimulatedDisk {

@@ -8,6 +8,7 @@ use keepstone_vfs::{EntryKind, IoError, OpenOptions, Vfs};
 
 use super::image::Image;
 use crate::error::{Damage, OpenError};
+use crate::group::GROUP_BYTES_MAX;
 use crate::layout::{disk_len, memory_len};
 use crate::segment::{
     FORMAT, FileRole, HEADER_BLOCK, HEADER_BYTES, HeaderFault, SegmentHeader, role_of, segment_name,
@@ -69,6 +70,8 @@ pub(crate) struct Member {
     pub(crate) file_len: u64,
     /// Copies of the header that do not verify: where each begins.
     pub(crate) bad_copies: Vec<u64>,
+    /// Copies that verify and are older: a crash came between one and the other.
+    pub(crate) stale_copies: Vec<u64>,
 }
 
 /// What a segment's header turned out to be.
@@ -120,13 +123,13 @@ pub(crate) fn read_head(
         image.lost.iter().skip(first).take(HEADER_BLOCK / 512).any(|lost| *lost)
     };
     let bad = |at: u64, copy: &Result<SegmentHeader, HeaderFault>| *copy != Ok(header) || lost(at);
-    let bad_copies = (0_u64..)
-        .step_by(HEADER_BLOCK)
-        .zip(&copies)
-        .filter(|(at, copy)| bad(*at, copy))
-        .map(|(offset, _)| offset)
-        .collect();
-    Ok(Head::Good(Member { path, header, file_len, bad_copies }))
+    let older = |copy: &SegmentHeader| copy.generation < header.generation;
+    let stale =
+        |at: u64, copy: &Result<SegmentHeader, HeaderFault>| copy.as_ref().is_ok_and(older) && !lost(at);
+    let not_right = || (0_u64..).step_by(HEADER_BLOCK).zip(&copies).filter(|(at, copy)| bad(*at, copy));
+    let bad_copies = not_right().filter(|(at, copy)| !stale(*at, copy)).map(|(at, _)| at).collect();
+    let stale_copies = not_right().filter(|(at, copy)| stale(*at, copy)).map(|(at, _)| at).collect();
+    Ok(Head::Good(Member { path, header, file_len, bad_copies, stale_copies }))
 }
 
 fn bad_head(path: PathBuf, copies: &[Result<SegmentHeader, HeaderFault>]) -> Result<Damage, OpenError> {
@@ -268,10 +271,12 @@ pub(crate) fn one_store(
     }
 }
 
-/// Bytes of a segment that are read into memory: what its header says, which was checked against its bound.
+/// Bytes of a segment that are read into memory: what its header says, which was checked against its bound, but no more
+/// than its file has and the group that may begin there. What lies beyond is lost in any case.
 pub(crate) fn image_of(vfs: &dyn Vfs, member: &Member) -> Result<Image, IoError> {
     let file = vfs.open(&member.path, OpenOptions::READ)?;
     let sector = usize::try_from(member.header.sector).unwrap_or(HEADER_BLOCK);
-    let len = member.header.length.next_multiple_of(disk_len(HEADER_BLOCK));
+    let there = member.file_len.saturating_add(disk_len(GROUP_BYTES_MAX));
+    let len = member.header.length.min(there).next_multiple_of(disk_len(HEADER_BLOCK));
     Image::read(file.as_ref(), 0, len, sector)
 }

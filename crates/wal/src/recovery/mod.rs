@@ -22,7 +22,7 @@ use self::scan::{NamedEnd, Scan, Stop, Subject, beyond};
 use crate::error::{Damage, OpenError};
 use crate::group::Proven;
 use crate::options::{Access, LogOptions, Recovery};
-use crate::pins::PinsFile;
+use crate::pins::{PinsFile, Reach};
 use crate::segment::HEADER_BYTES;
 use crate::side_file;
 
@@ -54,8 +54,10 @@ pub(crate) struct Examined {
     pub(crate) broken: bool,
     /// Something durable is gone: what follows is on a new timeline.
     pub(crate) shortened: bool,
-    /// Segments that are moved away.
+    /// Segments that no longer count: they are moved away.
     pub(crate) quarantine: Vec<u64>,
+    /// Segments that no longer count and hold only what was released: they are removed.
+    pub(crate) spent: Vec<u64>,
     /// The highest LSN that a segment to be moved away begins with.
     pub(crate) lost_lsn: u64,
     /// The latest timeline in what is moved away.
@@ -63,6 +65,12 @@ pub(crate) struct Examined {
 }
 
 impl Examined {
+    /// The LSN of the last record, or what the first header says came before it.
+    pub(crate) fn last_lsn(&self) -> u64 {
+        let found = self.kept.iter().rev().find_map(|kept| kept.scan.last_lsn());
+        found.or(self.kept.first().map(|first| first.member.header.end_lsn)).unwrap_or(0)
+    }
+
     /// The last segment, if there is any.
     pub(crate) fn last(&self) -> Option<&Kept> {
         self.kept.last()
@@ -84,10 +92,13 @@ impl Examined {
 
 /// Reads the folder and everything in it. `None` when there is no log.
 pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<Examined>, OpenError> {
-    let listing = Listing::read(site.vfs, site.dir)?;
-    let released = pins.map_or(0, |pins| pins.released);
+    let mut listing = Listing::read(site.vfs, site.dir)?;
+    // What a pin holds is missed when it is missing, released or not.
+    let released = pins.map_or(0, PinsFile::gone);
+    let reach = pins.map_or(Reach::default(), |pins| pins.reach);
+    listing.highest = listing.highest.max(reach.segment);
     if listing.segments.is_empty() {
-        if pins.is_none() && listing.sides.is_empty() {
+        if pins.is_none() && listing.sides.is_empty() && !site.options.must_exist {
             return Ok(None);
         }
         // A log was here: its segments are missing. Not even a prefix is left, so this is no case for Recovery::Prefix.
@@ -105,9 +116,17 @@ pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<
     let members: Vec<Member> = heads.values().filter_map(good).collect();
     let store = one_store(&heads, site.options.store_id, pins.map(|pins| pins.store))?;
     let all = members;
+    let last_number = heads.last_key_value().map_or(0, |(number, _)| *number);
     let Chain { members, dead, fault } = chain(heads, released);
-    let gone = all.iter().filter(|member| dead.contains(&member.header.number));
-    let (lost_lsn, lost_timeline) = reach_of(site, gone)?;
+    let fault = fault.or((last_number < reach.segment).then_some(ChainFault::Missing(reach.segment)));
+    let (mut lost_lsn, mut lost_timeline, mut spent) = (0, Timeline::FIRST, Vec::new());
+    for member in all.iter().filter(|member| dead.contains(&member.header.number)) {
+        let (lsn, timeline) = reach_of(site, member)?;
+        (lost_lsn, lost_timeline) = (lsn.max(lost_lsn), timeline.max(lost_timeline));
+        spent.extend((lsn <= released).then_some(member.header.number));
+    }
+    // What cannot be read says nothing of the timeline that it began, or was on.
+    let (lost_lsn, lost_timeline) = (lost_lsn.max(reach.next_lsn), lost_timeline.max(reach.timeline));
     let store = store.unwrap_or(StoreId::from_bytes([0; 16]));
     let mut examined = Examined {
         listing,
@@ -116,7 +135,8 @@ pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<
         last_image: None,
         broken: false,
         shortened: fault.is_some(),
-        quarantine: dead,
+        quarantine: dead.into_iter().filter(|number| !spent.contains(number)).collect(),
+        spent,
         lost_lsn,
         lost_timeline,
     };
@@ -130,19 +150,11 @@ pub(crate) fn examine(site: Site<'_>, pins: Option<&PinsFile>) -> Result<Option<
     Ok(Some(examined))
 }
 
-/// The highest LSN and timeline in segments that are moved away, so that neither is given again.
-fn reach_of<'a>(
-    site: Site<'_>,
-    members: impl IntoIterator<Item = &'a Member>,
-) -> Result<(u64, Timeline), OpenError> {
-    let (mut lsn, mut timeline) = (0, Timeline::FIRST);
-    for member in members {
-        let image = image_of(site.vfs, member)?;
-        let (within, latest) = beyond(&image, &member.header, HEADER_BYTES);
-        lsn = lsn.max(member.header.first_lsn).max(within);
-        timeline = timeline.max(latest);
-    }
-    Ok((lsn, timeline))
+/// The highest LSN and timeline in a segment that is moved away, so that neither is given again.
+fn reach_of(site: Site<'_>, member: &Member) -> Result<(u64, Timeline), OpenError> {
+    let image = image_of(site.vfs, member)?;
+    let (within, timeline) = beyond(&image, &member.header, HEADER_BYTES);
+    Ok((within.max(member.header.first_lsn.saturating_sub(1)), timeline))
 }
 
 fn scan_members(
@@ -160,7 +172,7 @@ fn scan_members(
         .collect();
     for (member, named_end) in members.into_iter().zip(ends) {
         if examined.broken {
-            let (lsn, timeline) = reach_of(site, [&member])?;
+            let (lsn, timeline) = reach_of(site, &member)?;
             examined.lost_lsn = examined.lost_lsn.max(lsn);
             examined.lost_timeline = examined.lost_timeline.max(timeline);
             examined.quarantine.push(member.header.number);

@@ -20,7 +20,9 @@ use crate::error::{Damage, OpenError, Repair};
 use crate::group::{ChainEnd, GroupBuilder, Proven, records_of, total_len};
 use crate::layout::{disk_len, memory_len, round_up};
 use crate::record::{RecordKind, TIMELINE_LEN, TimelineRecord, stored_len};
-use crate::segment::{HEADER_BYTES, SegmentHeader, scratch_path, segment_path, side_path};
+use crate::segment::{
+    HEADER_BYTES, SEGMENT_BYTES_LIMIT, SegmentHeader, scratch_path, segment_path, side_path,
+};
 use crate::zeroed::{give_name, make_spare, write_header};
 
 /// How many LSNs are left out when the timeline changes: more than a tail that was seen and lost can have held.
@@ -97,6 +99,8 @@ pub(crate) fn resume(site: Site<'_>, examined: Examined) -> Result<Resumed, Open
     // Names that were found may be in the system's cache only: a process may have been killed between giving a segment
     // its name and syncing the folder. Nothing is acknowledged in a segment whose name could still be lost.
     site.vfs.sync_dir(site.dir)?;
+    // What is of no value is in the way when the disk is full.
+    remove_all(site, &examined.listing.scratch)?;
     let healed = write_healed(site, &examined)?;
     let mut resumed = if plan.fresh {
         go_on_in_fresh(site, &examined, &plan)?
@@ -141,7 +145,8 @@ fn write_healed(site: Site<'_>, examined: &Examined) -> Result<Vec<Damage>, Open
     let staying = examined.kept.len().saturating_sub(usize::from(examined.broken));
     for kept in examined.kept.iter().take(staying) {
         let header = kept.member.header.encode();
-        let copies = kept.member.bad_copies.iter().map(|offset| (*offset, header.clone()));
+        let copies = kept.member.bad_copies.iter().chain(&kept.member.stale_copies);
+        let copies = copies.map(|offset| (*offset, header.clone()));
         let parts: Vec<_> = copies.chain(kept.scan.rebuilt.iter().cloned()).collect();
         write_back(site.vfs, &kept.member.path, &parts)?;
     }
@@ -293,7 +298,9 @@ fn fresh_header(
     let sector_len = usize::try_from(sector).unwrap_or(4_096);
     let reserve = disk_len(RESERVED_SECTORS.saturating_mul(sector_len));
     let needed = HEADER_BYTES.saturating_add(cargo.len(sector_len)).saturating_add(reserve);
-    let length = disk_len(round_up(memory_len(needed.max(site.options.segment_bytes_min)), 4_096));
+    // What a longest segment holds fits another one: a timeline takes less than the reserve did.
+    let needed = needed.max(site.options.segment_bytes_min).min(SEGMENT_BYTES_LIMIT);
+    let length = disk_len(round_up(memory_len(needed), 4_096));
     // A file that is moved away is no predecessor: its own is, and the chain goes on from there.
     let predecessor = match last {
         Some(last) if examined.broken => last.predecessor,
@@ -379,30 +386,33 @@ fn put(
     Ok(())
 }
 
-/// Moves away what cannot be healed, and removes what is of no value: half-made files, and side files that no record
-/// names.
-fn clear_away(site: Site<'_>, examined: &Examined, resumed: &Resumed) -> Result<Vec<PathBuf>, IoError> {
-    let first = resumed.segments.first().map_or(0, |first| first.header.number);
-    let (released, lost): (Vec<u64>, Vec<u64>) =
-        examined.quarantine.iter().partition(|number| **number < first && !examined.shortened);
-    let named: BTreeSet<u64> =
-        resumed.segments.iter().flat_map(|info| info.sides.iter().map(|(number, _)| *number)).collect();
-    let orphans = examined.listing.sides.keys().filter(|number| !named.contains(number));
-    let mut moves: Vec<PathBuf> = lost.iter().map(|number| segment_path(site.dir, *number)).collect();
-    let mut removals: Vec<PathBuf> = released.iter().map(|number| segment_path(site.dir, *number)).collect();
-    let orphans = orphans.map(|number| side_path(site.dir, *number));
-    if examined.shortened {
-        moves.extend(orphans)
-    } else {
-        removals.extend(orphans)
-    }
-    removals.extend(examined.listing.scratch.iter().cloned());
-    for path in &removals {
+fn remove_all(site: Site<'_>, paths: &[PathBuf]) -> Result<(), IoError> {
+    for path in paths {
         match site.vfs.remove(path) {
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Moves away what cannot be healed, and removes what no longer counts: segments that were released, and side files that
+/// no record names.
+fn clear_away(site: Site<'_>, examined: &Examined, resumed: &Resumed) -> Result<Vec<PathBuf>, IoError> {
+    let named: BTreeSet<u64> =
+        resumed.segments.iter().flat_map(|info| info.sides.iter().map(|(number, _)| *number)).collect();
+    let orphans = examined.listing.sides.keys().filter(|number| !named.contains(number));
+    let orphans = orphans.map(|number| side_path(site.dir, *number));
+    let path = |number: &u64| segment_path(site.dir, *number);
+    let mut moves: Vec<PathBuf> = examined.quarantine.iter().map(path).collect();
+    let mut removals: Vec<PathBuf> = examined.spent.iter().map(path).collect();
+    // An earlier opening may have died before it moved anything: what is moved now takes its side files with it.
+    if examined.shortened || !moves.is_empty() {
+        moves.extend(orphans)
+    } else {
+        removals.extend(orphans)
+    }
+    remove_all(site, &removals)?;
     if moves.is_empty() {
         return Ok(Vec::new());
     }
@@ -429,8 +439,77 @@ pub(crate) fn create(site: Site<'_>, store: StoreId) -> Result<Resumed, OpenErro
         broken: false,
         shortened: false,
         quarantine: Vec::new(),
+        spent: Vec::new(),
         lost_lsn: 0,
         lost_timeline: Timeline::FIRST,
     };
     resume(site, examined)
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
+mod tests {
+    use keepstone_vfs::MemoryVfs;
+
+    use super::*;
+    use crate::group::GroupHeader;
+    use crate::options::LogOptions;
+    use crate::recovery::folder::{Listing, Member};
+    use crate::recovery::scan::Scan;
+
+    /// A longest segment of another timeline, full to its reserve, none of which is proven: all of it is copied.
+    #[test]
+    fn what_the_longest_segment_holds_fits_a_segment_that_can_be_opened() {
+        let (vfs, options) = (MemoryVfs::new(), LogOptions::default());
+        let site = Site { vfs: &vfs, dir: Path::new("/log"), options: &options };
+        let mut examined = Examined {
+            listing: Listing { highest: 1, ..Listing::default() },
+            store: StoreId::from_bytes([1; 16]),
+            kept: Vec::new(),
+            last_image: None,
+            broken: false,
+            shortened: false,
+            quarantine: Vec::new(),
+            spent: Vec::new(),
+            lost_lsn: 0,
+            lost_timeline: Timeline::FIRST,
+        };
+        let none = Cargo { groups: Vec::new(), timeline: None };
+        let first = fresh_header(site, &examined, &none, (0, ChainEnd::START));
+        let header = SegmentHeader { length: SEGMENT_BYTES_LIMIT, number: 1, ..first };
+        let span = GroupSpan {
+            offset: HEADER_BYTES,
+            total: 8_192,
+            header: GroupHeader::default(),
+            timeline: None,
+            clean_close: false,
+            seal: false,
+        };
+        let reserve = disk_len(RESERVED_SECTORS * 4_096);
+        let count = memory_len((SEGMENT_BYTES_LIMIT - HEADER_BYTES - reserve) / disk_len(span.total));
+        examined.kept.push(Kept {
+            member: Member {
+                path: segment_path(site.dir, 1),
+                header,
+                file_len: header.length,
+                bad_copies: Vec::new(),
+                stale_copies: Vec::new(),
+            },
+            scan: Scan {
+                groups: Vec::new(),
+                end: ChainEnd::START,
+                end_offset: header.length - reserve,
+                proven: Proven::default(),
+                rebuilt: Vec::new(),
+                sides: Vec::new(),
+                timeline: Timeline::FIRST,
+                stop: Stop::End,
+            },
+        });
+        let change = TimelineRecord { timeline: 1, after: 0, next: 1 };
+        let cargo = Cargo { groups: vec![(&span, &[][..]); count], timeline: Some(change) };
+        let fresh = fresh_header(site, &examined, &cargo, (0, ChainEnd::START));
+        assert_eq!(SegmentHeader::decode(&fresh.encode()), Ok(fresh));
+        assert!(HEADER_BYTES + cargo.len(4_096) <= fresh.length);
+    }
 }

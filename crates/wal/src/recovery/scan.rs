@@ -91,12 +91,10 @@ impl Scan {
             Proven { lsn: self.proven.lsn.min(here.lsn), sequence: self.proven.sequence.min(here.sequence) };
     }
 
-    /// The last record's LSN, or what the header says came before.
-    pub(crate) fn last_lsn(&self, header: &SegmentHeader) -> u64 {
-        let last = self.groups.iter().rev().find(|group| group.has_content());
-        last.map_or(header.end_lsn, |group| {
-            group.timeline.map_or(group.header.last_lsn(), |change| change.after)
-        })
+    /// The LSN of the last record in the segment, if it holds any. What a change of timeline skips is no record.
+    pub(crate) fn last_lsn(&self) -> Option<u64> {
+        let last = self.groups.iter().rev().find(|group| group.header.records > 0);
+        last.map(|group| group.header.last_lsn())
     }
 
     /// Records that have an LSN.
@@ -116,7 +114,7 @@ pub(crate) fn beyond(image: &Image, header: &SegmentHeader, from: u64) -> (u64, 
             let change =
                 TimelineRecord::decode(record.inline).filter(|_| record.kind == RecordKind::TIMELINE);
             if let Some(change) = change {
-                lsn = lsn.max(change.next);
+                lsn = lsn.max(change.next.saturating_sub(1));
                 timeline = timeline.max(Timeline::new(change.timeline));
             }
         }

@@ -199,6 +199,7 @@ fn what_nobody_waits_for_is_written_all_the_same() {
 struct Checked {
     panic_in: &'static str,
     published: AtomicU64,
+    durable: AtomicU64,
     revoked: AtomicU64,
 }
 
@@ -233,11 +234,13 @@ impl LogSink for Checked {
 
     fn publish(&self, lsn: Lsn) {
         assert!(self.published.swap(lsn.get(), Ordering::AcqRel) < lsn.get());
+        // Nothing is visible at `Normal` that is not called durable.
+        assert!(self.durable.load(Ordering::Acquire) >= lsn.get());
         assert!(!(self.panic_in == "publish" && lsn >= Lsn::new(7)), "on purpose");
     }
 
     fn durable(&self, lsn: Lsn) {
-        assert!(self.published.load(Ordering::Acquire) >= lsn.get());
+        assert!(self.durable.swap(lsn.get(), Ordering::AcqRel) < lsn.get());
     }
 
     fn revoke(&self, admission: &mut Admitted, item: u64) {

@@ -10,6 +10,7 @@
 )]
 
 mod append;
+mod counterexamples;
 mod damage;
 mod faults;
 mod holds;
