@@ -1,0 +1,82 @@
+//! The steps of a program on the store, and how they are drawn.
+
+use keepstone_vfs::simulated::{Choose, Dice};
+
+/// One change of a row: table, key, and the length of the new value, or that the row goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) table: u8,
+    pub(crate) key: u8,
+    pub(crate) len: Option<usize>,
+}
+
+/// A step.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// One transaction, committed; durable whatever the store's level is, or not.
+    Commit(Vec<Change>, bool),
+    /// Transactions that are handed in together, and waited for the last first.
+    Group(Vec<Vec<Change>>),
+    /// A transaction that is dropped.
+    Drop(Vec<Change>),
+    /// The content of the version so far back is brought back.
+    RollbackTo(u64),
+    /// The newest version gets a name, or the name goes if it is taken.
+    Name(u8),
+    /// The chores that are due.
+    Tend,
+    /// Time goes by until idle marks and delayed syncs are due, then the chores.
+    Idle,
+    /// Everything written becomes durable.
+    Sync,
+    /// Closed in order and opened again.
+    Reopen,
+    /// A sync fails after so many changes of the disk.
+    FailSync(u64, bool),
+    /// A write fails after so many changes of the disk.
+    FailWrite(u64),
+    /// Only so many bytes are left on the disk.
+    Fill(u64),
+    /// There is room again, and nothing fails.
+    Room,
+    /// Some reads and writes are short from now on.
+    Short,
+}
+
+fn change(dice: &mut Dice) -> Change {
+    let len = match dice.choose(20) {
+        0..=3 => None,
+        4..=14 => Some(dice.choose(200)),
+        15..=17 => Some(dice.choose(6_000)),
+        18 => Some(20_000 + dice.choose(8_000)),
+        _ => Some(40_000 + dice.choose(50_000)),
+    };
+    Change { table: dice.choose(3) as u8, key: dice.choose(9) as u8, len: len.map(|len| len as usize) }
+}
+
+fn changes(dice: &mut Dice) -> Vec<Change> {
+    (0..1 + dice.choose(4)).map(|_| change(dice)).collect()
+}
+
+/// A step at random. Faults are rare, or little else would happen.
+pub(crate) fn any_step(dice: &mut Dice) -> Step {
+    match dice.choose(100) {
+        0..=39 => Step::Commit(changes(dice), dice.one_in(4)),
+        40..=57 => {
+            let count = 2 + dice.choose(4);
+            Step::Group((0..count).map(|_| changes(dice)).collect())
+        }
+        58..=60 => Step::Drop(changes(dice)),
+        61..=66 => Step::RollbackTo(dice.choose(6)),
+        67..=70 => Step::Name(dice.choose(3) as u8),
+        71..=75 => Step::Tend,
+        76..=82 => Step::Idle,
+        83..=86 => Step::Sync,
+        87..=91 => Step::Reopen,
+        92..=93 => Step::FailSync(dice.choose(12), dice.one_in(2)),
+        94 => Step::FailWrite(dice.choose(12)),
+        95..=96 => Step::Fill(dice.choose(40) * 8_192),
+        97..=98 => Step::Room,
+        _ => Step::Short,
+    }
+}

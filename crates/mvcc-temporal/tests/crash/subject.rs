@@ -1,0 +1,399 @@
+//! The store as the subject of a sweep, with a model of tables, versions, names and history.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepstone_mvcc_temporal::{
+    CommitError, Database, DatabaseOptions, Durability, OpenError, PendingCommit, Read, Tending, Txn,
+    TxnOptions,
+};
+use keepstone_testkit::crash::{Failure, FailureKind, Ledger, Subject, World};
+use keepstone_types::{Clock, ManualClock, Version};
+use keepstone_vfs::simulated::{Dice, FailedSync, Fault};
+
+use crate::program::{Change, Step, any_step};
+
+const DIR: &str = "/store";
+const TABLES: u8 = 3;
+
+/// A value: which one, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Value {
+    tag: u64,
+    len: usize,
+}
+
+impl Value {
+    fn bytes(self) -> Vec<u8> {
+        let word = Dice::new(self.tag).draw().to_le_bytes();
+        let mut bytes: Vec<u8> = word.iter().copied().cycle().take(self.len).collect();
+        for (place, chunk) in bytes.chunks_mut(512).enumerate() {
+            chunk[0] ^= place as u8;
+        }
+        bytes
+    }
+}
+
+/// What a reader sees at one version: rows, and the names that are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    rows: BTreeMap<(u8, u8), Value>,
+    names: BTreeMap<u8, u64>,
+}
+
+/// The store with the options of one sweep.
+pub(crate) struct StoreSubject {
+    pub(crate) durability: Durability,
+    pub(crate) sector: u32,
+    /// Whether steps that make the disk fail are drawn.
+    pub(crate) faults: bool,
+}
+
+fn table(number: u8) -> String {
+    format!("table {number}")
+}
+
+fn name(number: u8) -> String {
+    format!("name {number}")
+}
+
+fn unopenable(error: impl std::fmt::Display) -> Failure {
+    Failure::unopenable(error.to_string())
+}
+
+fn wrong(what: String) -> Failure {
+    Failure::new(FailureKind::WrongRead, what)
+}
+
+/// How a step ended.
+enum Outcome {
+    Done,
+    Broken,
+}
+
+/// A store that is open, beside its model.
+struct Open<'a> {
+    database: Database,
+    world: &'a World,
+    ledger: &'a mut Ledger<Arc<Content>>,
+    durable: bool,
+}
+
+impl StoreSubject {
+    fn open(&self, world: &World) -> Result<Database, OpenError> {
+        let options = DatabaseOptions::default().durability(self.durability).sector_size(self.sector);
+        let log = options
+            .log
+            .clone()
+            .tending(Tending::Caller)
+            .segment_bytes_min(128 << 10)
+            .segment_bytes_max(256 << 10)
+            .side_file_threshold(24_000);
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&world.clock);
+        Database::open_with(Arc::new(world.disk.clone()), clock, Path::new(DIR), options.log(log))
+    }
+}
+
+impl Open<'_> {
+    fn at(&self) -> usize {
+        self.world.disk.position()
+    }
+
+    /// What an opening found, held against the ledger: every version, names, diffs, the store's own check.
+    fn judge(&mut self) -> Result<(), Failure> {
+        let found = self.database.visible_version();
+        let at = self.at();
+        self.ledger.opened(found.to_raw(), at)?;
+        if self.database.durable_version() != found {
+            return Err(wrong(format!("durable is {}, visible {found}", self.database.durable_version())));
+        }
+        let mut before = Arc::new(Content::default());
+        let mut last_time = None;
+        let versions: Vec<_> =
+            self.ledger.readable().map(|(number, content)| (number, Arc::clone(content))).collect();
+        for (number, content) in versions {
+            let version = Version::from_raw(number);
+            self.reads_as(version, &content)?;
+            let info =
+                self.database.commit_info(version).ok_or_else(|| wrong(format!("{version} has no time")))?;
+            if last_time.is_some_and(|last| info.time <= last) {
+                return Err(wrong(format!("{version} is not later than the one before")));
+            }
+            last_time = Some(info.time);
+            before = content;
+        }
+        self.has_names(&before)?;
+        let report = self.database.check().map_err(unopenable)?;
+        match report.findings.first() {
+            Some(finding) => Err(Failure::unopenable(format!("check finds {finding}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn reads_as(&self, version: Version, content: &Content) -> Result<(), Failure> {
+        let snapshot = self.database.snapshot_at(version).map_err(|error| wrong(error.to_string()))?;
+        for number in 0..TABLES {
+            let mut expected = content.rows.range((number, 0)..=(number, u8::MAX));
+            for row in snapshot.scan(&table(number), ..).map_err(|error| wrong(error.to_string()))? {
+                let (key, value) = row.map_err(|error| wrong(error.to_string()))?;
+                match expected.next() {
+                    Some(((_, expected_key), expected))
+                        if key[..] == [*expected_key] && value[..] == expected.bytes() => {}
+                    other => {
+                        let found = format!("table {number} has key {:?} of {} bytes", &key[..], value.len());
+                        return Err(wrong(format!("{version}: {found}, expected {other:?}")));
+                    }
+                }
+            }
+            if let Some(missing) = expected.next() {
+                return Err(wrong(format!("{version}: table {number} lacks {missing:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_names(&self, content: &Content) -> Result<(), Failure> {
+        let names = self.database.names().map_err(|error| wrong(error.to_string()))?;
+        let found: Vec<_> = names.into_iter().map(|named| (named.name, named.version.to_raw())).collect();
+        let expected: Vec<_> =
+            content.names.iter().map(|(number, version)| (name(*number), *version)).collect();
+        if found == expected { Ok(()) } else { Err(wrong(format!("names {found:?}, expected {expected:?}"))) }
+    }
+
+    /// The version that the next commit gets.
+    fn next(&self) -> u64 {
+        self.ledger.next_number()
+    }
+
+    fn applied(&mut self, content: &mut Content, txn: &mut Txn, changes: &[Change]) {
+        for change in changes {
+            let place = (change.table, change.key);
+            match change.len {
+                Some(len) => {
+                    let tag = self.ledger.tags() + 1;
+                    self.ledger.note_tags(tag);
+                    let value = Value { tag, len };
+                    txn.put(&table(change.table), [change.key], value.bytes()).unwrap();
+                    content.rows.insert(place, value);
+                }
+                None => {
+                    txn.delete(&table(change.table), [change.key]).unwrap();
+                    content.rows.remove(&place);
+                }
+            }
+        }
+    }
+
+    /// Notes an attempt whose outcome is not known yet, and gives its version.
+    fn attempt(&mut self, content: Content) -> Result<u64, Failure> {
+        let (number, at) = (self.next(), self.at());
+        self.ledger.attempt(number, Arc::new(content), at)?;
+        Ok(number)
+    }
+
+    /// The end of an attempt.
+    fn ended(
+        &mut self,
+        number: u64,
+        result: Result<Version, CommitError>,
+        durable: bool,
+    ) -> Result<Outcome, Failure> {
+        let at = self.at();
+        match result {
+            Ok(version) if version.to_raw() != number => {
+                let expected = Version::from_raw(number);
+                let what = format!("a commit got version {version}, expected {expected}");
+                Err(Failure::new(FailureKind::Invented, what))
+            }
+            Ok(_) if durable => {
+                self.ledger.promised(number, at);
+                if self.database.durable_version().to_raw() < number {
+                    return Err(Failure::new(FailureKind::Lost, "acknowledged, and not called durable"));
+                }
+                Ok(Outcome::Done)
+            }
+            Ok(_) => {
+                self.ledger.seen(number, at);
+                self.ledger.promised(self.database.durable_version().to_raw(), at);
+                Ok(Outcome::Done)
+            }
+            Err(CommitError::CommitOutcomeUnknown { .. }) => Ok(Outcome::Broken),
+            Err(error) => {
+                self.ledger.withdraw(number, at)?;
+                let poisoned = matches!(error, CommitError::Poisoned { .. });
+                Ok(if poisoned { Outcome::Broken } else { Outcome::Done })
+            }
+        }
+    }
+
+    fn commit(&mut self, changes: &[Change], durable: bool) -> Result<Outcome, Failure> {
+        let options = if durable {
+            TxnOptions::default().durability(Durability::Normal)
+        } else {
+            TxnOptions::default()
+        };
+        let mut txn = self.database.begin_with(options).map_err(unopenable)?;
+        let mut content = Content::clone(self.ledger.newest());
+        self.applied(&mut content, &mut txn, changes);
+        let number = self.attempt(content)?;
+        let result = txn.commit().map(|receipt| receipt.version);
+        self.ended(number, result, durable || self.durable)
+    }
+
+    fn group(&mut self, group: &[Vec<Change>]) -> Result<Outcome, Failure> {
+        let mut pending: Vec<(u64, Result<PendingCommit, CommitError>)> = Vec::new();
+        for changes in group {
+            // Snapshot isolation with blind writes would conflict: each sees what was visible before the group.
+            let options = TxnOptions::default().isolation(keepstone_mvcc_temporal::Isolation::ReadCommitted);
+            let mut txn = self.database.begin_with(options).map_err(unopenable)?;
+            let mut content = Content::clone(self.ledger.newest());
+            self.applied(&mut content, &mut txn, changes);
+            let number = self.attempt(content)?;
+            pending.push((number, txn.submit()));
+        }
+        let mut outcome = Outcome::Done;
+        // The last first, so that somebody waits for a group that another has led.
+        for (number, submitted) in pending.into_iter().rev() {
+            let result = submitted.and_then(PendingCommit::wait).map(|receipt| receipt.version);
+            if matches!(self.ended(number, result, self.durable)?, Outcome::Broken) {
+                outcome = Outcome::Broken;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn rollback_to(&mut self, back: u64) -> Result<Outcome, Failure> {
+        let known: Vec<_> =
+            self.ledger.readable().map(|(number, content)| (number, Arc::clone(content))).collect();
+        let Some((number, target)) = known.iter().rev().nth(back as usize) else { return Ok(Outcome::Done) };
+        let content = Content { rows: target.rows.clone(), names: self.ledger.newest().names.clone() };
+        if content.rows == self.ledger.newest().rows {
+            return Ok(Outcome::Done);
+        }
+        let attempted = self.attempt(content)?;
+        let result = self.database.rollback_to(Version::from_raw(*number)).map(|receipt| receipt.version);
+        // The same bytes under another tag would be a change to the model and none to the store.
+        self.ended(attempted, result, self.durable)
+    }
+
+    fn name(&mut self, number: u8) -> Result<Outcome, Failure> {
+        let mut content = Content::clone(self.ledger.newest());
+        let newest = self.database.visible_version();
+        let given = content.names.contains_key(&number);
+        if given {
+            content.names.remove(&number);
+        } else {
+            content.names.insert(number, newest.to_raw());
+        }
+        if !given && newest > self.database.durable_version() {
+            // What is named is made durable first.
+            if self.database.sync().is_err() {
+                return Ok(Outcome::Broken);
+            }
+            let at = self.at();
+            self.ledger.promised(newest.to_raw(), at);
+        }
+        let attempted = self.attempt(content)?;
+        let result = if given {
+            self.database.drop_name(&name(number))
+        } else {
+            self.database.name_version(&name(number), newest)
+        };
+        let made = result.map(|()| self.database.visible_version());
+        self.ended(attempted, made, self.durable)
+    }
+
+    fn run(&mut self, step: &Step) -> Result<Outcome, Failure> {
+        let disk = &self.world.disk;
+        match step {
+            Step::Commit(changes, durable) => return self.commit(changes, *durable),
+            Step::Group(group) => return self.group(group),
+            Step::Drop(changes) => {
+                let mut txn = self.database.begin().map_err(unopenable)?;
+                let mut content = Content::clone(self.ledger.newest());
+                self.applied(&mut content, &mut txn, changes);
+            }
+            Step::RollbackTo(back) => return self.rollback_to(*back),
+            Step::Name(number) => return self.name(*number),
+            Step::Tend => drop(self.database.tend()),
+            Step::Idle => {
+                self.world.clock.advance(Duration::from_millis(25));
+                self.database.tend();
+            }
+            Step::Sync => match self.database.sync() {
+                Ok(()) => {
+                    let (through, at) = (self.database.durable_version().to_raw(), self.at());
+                    self.ledger.promised(through, at);
+                }
+                Err(_) => return Ok(Outcome::Broken),
+            },
+            Step::FailSync(after, reads_back) => {
+                let at = self.at();
+                self.ledger.doubt(at);
+                disk.inject(Fault::FailSync(disk.changes() + after, FailedSync { reads_back: *reads_back }));
+            }
+            Step::FailWrite(after) => disk.inject(Fault::FailWrite(disk.changes() + after)),
+            Step::Fill(left) => disk.set_capacity(Some(disk.used() + left)),
+            Step::Room => {
+                disk.set_capacity(None);
+                disk.heal();
+            }
+            Step::Short => disk.inject(Fault::Short(9)),
+            Step::Reopen => {}
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Subject for StoreSubject {
+    type Step = Step;
+    type Content = Arc<Content>;
+
+    fn empty(&self) -> Arc<Content> {
+        Arc::default()
+    }
+
+    fn step(&self, dice: &mut Dice) -> Step {
+        loop {
+            let step = any_step(dice);
+            let faulty =
+                matches!(step, Step::FailSync(..) | Step::FailWrite(_) | Step::Fill(_) | Step::Short);
+            if self.faults || !faulty {
+                return step;
+            }
+        }
+    }
+
+    fn probe(&self) -> Vec<Step> {
+        vec![Step::Commit(vec![Change { table: 0, key: 0, len: Some(30) }], true)]
+    }
+
+    fn live(&self, world: &World, ledger: &mut Ledger<Arc<Content>>, steps: &[Step]) -> Result<(), Failure> {
+        let mut rest = steps.iter();
+        loop {
+            let database = self.open(world).map_err(unopenable)?;
+            let next = database.visible_version().on(database.recovery().timeline).next();
+            let durable = !self.durability.may_lose_acknowledged();
+            let mut open = Open { database, world, ledger: &mut *ledger, durable };
+            open.judge()?;
+            open.ledger.go_on_with(next.unwrap_or(Version::MAX).to_raw());
+            let mut again = false;
+            for step in rest.by_ref() {
+                let outcome = open.run(step)?;
+                if matches!(outcome, Outcome::Broken) || matches!(step, Step::Reopen) {
+                    again = true;
+                    break;
+                }
+            }
+            if !again {
+                return Ok(());
+            }
+            // Opened again in the same process, with what the system's cache holds, and room.
+            world.disk.set_capacity(None);
+            world.disk.heal();
+            drop(open.database.close());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The log on a disk that loses power: random programs, every legal crash image or a sample, second crashes, and wrong
+//! variants of the log that the sweep must catch.
+//!
+//! `KEEPSTONE_CRASH_SEED` and `KEEPSTONE_CRASH_SEEDS` choose the first seed and how many; `cargo xtask crash` sets them.
+//! Each sweep ends with a line `crash-tally {…}`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+mod program;
+mod subject;
+mod sweeps;
