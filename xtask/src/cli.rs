@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
 use crate::metadata::Workspace;
-use crate::{commands, deny, release, test_lanes, tidy, vendor};
+use crate::{commands, crash, deny, fuzz, isolation, release, test_lanes, tidy, vendor};
 
 /// The chores of the Keepstone workspace.
 #[derive(Debug, Parser)]
@@ -18,8 +18,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a lane of checks; the default lane is everything that a change must pass.
     ///
-    /// The default lane runs, in this order: fmt, tidy, lint, targets, deny, docs, tests with doctests, demo. It stops
-    /// at the first step that fails, ends with the time of each step, and its last line is `N passed, N failed`,
+    /// The default lane runs, in this order: fmt, tidy, lint, targets, deny, docs, tests with doctests, models, demo. It
+    /// stops at the first step that fails, ends with the time of each step, and its last line is `N passed, N failed`,
     /// summed over all test binaries and doctests.
     Test(TestArgs),
     /// Run clippy with warnings denied, with and without the checking features, and check the other targets.
@@ -34,12 +34,22 @@ enum Command {
     Deny,
     /// Run the demo of the `keepstone` command; what follows `--` is passed on to it.
     Demo(PassedOn),
-    /// Sweep simulated power losses over the store.
-    Crash,
+    /// Sweep simulated power losses over the log and the store, and hold wrong variants of the log against the sweep.
+    ///
+    /// The last line is JSON: workloads, images, lost, invented, unopenable, orphans, wrong_reads, double_crash_images,
+    /// canary_caught, seconds. A failure prints its seed and the shortest program that still fails.
+    Crash(CrashArgs),
     /// Run the side-by-side benchmarks.
     Bench(BenchArgs),
     /// Kill a writing process over and over, and hold what it acknowledged against what is there afterwards.
     Kill9(Kill9Args),
+    /// Run the fuzz targets under libFuzzer and AddressSanitizer, on the nightly toolchain.
+    Fuzz(FuzzArgs),
+    /// Run the histories of many threads that an independent checker judges, in the size asked for.
+    ///
+    /// The last line is JSON: histories, transactions, committed, conflicts, crashes, anomalies, planted_caught, seconds,
+    /// seed.
+    Isolation(IsolationArgs),
     /// Fill `vendor/` with the source of every dependency, for builds without a network.
     Vendor,
     /// Package every published crate in the order in which they have to be published.
@@ -67,6 +77,10 @@ pub(crate) enum Lane {
     Lance,
     /// AddressSanitizer over the crates that have `unsafe` code, on the nightly toolchain.
     Sanitize,
+    /// The concurrency models and clippy over them; `KEEPSTONE_MODEL_SCHEDULES` says how many schedules each runs.
+    Models,
+    /// Every fuzz target under libFuzzer and AddressSanitizer for a minute, on the nightly toolchain.
+    Fuzz,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +110,38 @@ struct Kill9Args {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CrashArgs {
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How many seeds each sweep takes, one program each.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: u64,
+    /// Print nothing but the JSON line, unless something fails.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FuzzArgs {
+    /// How long each target runs.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// The target; all of them when none is named.
+    pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IsolationArgs {
+    /// How many transactions run at the strictest level; the others take an eighth of it each.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub(crate) transactions: u64,
+    /// Gives other programs.
+    #[arg(long, value_name = "N", default_value_t = 5_381)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
 struct ReleaseArgs {
     /// Package and verify, publish nothing.
     #[arg(long)]
@@ -114,9 +160,11 @@ impl Cli {
             Command::Tidy => commands::timed("tidy", || tidy::run(&workspace)),
             Command::Deny => commands::timed("deny", || deny::run(&workspace)),
             Command::Demo(passed_on) => commands::timed("demo", || commands::demo(&passed_on.args)),
-            Command::Crash => commands::crash(),
+            Command::Crash(args) => crash::run(&args),
             Command::Bench(args) => commands::timed("bench", || commands::bench(&workspace, &args)),
             Command::Kill9(args) => commands::timed("kill9", || commands::kill9(&workspace, args.rounds)),
+            Command::Fuzz(args) => commands::timed("fuzz", || fuzz::run(&workspace, &args)),
+            Command::Isolation(args) => isolation::run(&args),
             Command::Vendor => commands::timed("vendor", || vendor::run(&workspace)),
             Command::Release(args) => release::run(&workspace, args.dry_run),
         }

@@ -130,11 +130,6 @@ fn judge_demo(line: &str) -> Result<(), Error> {
     )))
 }
 
-/// The power-loss sweep, which has nothing to run on yet.
-pub(crate) fn crash() -> Result<(), Error> {
-    Err(Error::Refused("crash: nothing to run yet, the sweep arrives with the simulated disk".to_owned()))
-}
-
 /// Runs the benchmarks with what was asked for.
 pub(crate) fn bench(workspace: &Workspace, args: &BenchArgs) -> Result<(), Error> {
     require(workspace, "keepstone-benches")?;

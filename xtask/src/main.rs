@@ -7,9 +7,13 @@
 
 mod cli;
 mod commands;
+mod crash;
 mod deny;
 mod error;
+mod fuzz;
+mod isolation;
 mod metadata;
+mod models;
 mod process;
 mod release;
 mod sanitize;

@@ -9,6 +9,9 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::process::Task;
 
+/// Features that every test runs with: locks that check their order, and the mistakes that tests must catch.
+const TEST_FEATURES: [&str; 2] = ["checks", "wrong-variants"];
+
 /// The workspace and its members.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Workspace {
@@ -89,10 +92,14 @@ impl Workspace {
         self.packages.iter().find(|package| package.name == name)
     }
 
-    /// The feature set of every test: `checks` in each member that has it, as the value of `--features`.
+    /// The feature set of every test: those of [`TEST_FEATURES`] in each member that has them, as the value of
+    /// `--features`.
     pub(crate) fn checks_features(&self) -> String {
-        let with_checks = self.packages.iter().filter(|package| package.features.contains_key("checks"));
-        with_checks.map(|package| format!("{}/checks", package.name)).collect::<Vec<_>>().join(",")
+        let of = |package: &Package| {
+            let there = TEST_FEATURES.into_iter().filter(|feature| package.features.contains_key(*feature));
+            there.map(|feature| format!("{}/{feature}", package.name)).collect::<Vec<_>>()
+        };
+        self.packages.iter().flat_map(of).collect::<Vec<_>>().join(",")
     }
 
     /// A path below the root, with `/` between its parts.

@@ -102,6 +102,11 @@ impl Task {
         self.execute(Output::Tee)
     }
 
+    /// Runs the program without showing its standard output, and keeps the lines of it.
+    pub(crate) fn collect(&self) -> Result<Finished, Error> {
+        self.execute(Output::Keep)
+    }
+
     /// Runs the program and returns its standard output.
     pub(crate) fn capture(&self) -> Result<String, Error> {
         let finished = self.execute(Output::Keep)?;

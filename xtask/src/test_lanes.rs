@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::cli::{Lane, TestArgs};
+use crate::cli::{FuzzArgs, Lane, TestArgs};
 use crate::error::Error;
 use crate::metadata::Workspace;
-use crate::process::Task;
+use crate::process::{Finished, Task};
 use crate::steps::Steps;
-use crate::{commands, deny, sanitize, tidy};
+use crate::{commands, deny, fuzz, models, sanitize, tidy};
 
 /// What building and running every test may take.
 const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -15,11 +15,18 @@ const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
 /// What building the peers and running beside them may take.
 const PEERS_LIMIT: Duration = Duration::from_secs(90 * 60);
 
+/// How long each fuzz target runs in its lane.
+const FUZZ_SECONDS: u32 = 60;
+
 /// The lanes that the default one leaves out, and why.
-const LEFT_OUT: [(&str, &str); 3] = [
+const LEFT_OUT: [(&str, &str); 4] = [
     ("peers", "it builds the storage engines that Keepstone is measured beside"),
     ("lance", "Lance brings several hundred dependencies; nothing compares with it yet"),
     ("sanitize", "it needs a nightly toolchain, and `unsafe` code to look at"),
+    (
+        "fuzz",
+        "it needs a nightly toolchain and a minute per target; each runs on its kept inputs as a plain test",
+    ),
 ];
 
 /// Runs the chosen lane.
@@ -29,6 +36,10 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<(), Error> {
         Lane::Peers => commands::timed("peers", || peers(workspace)),
         Lane::Lance => Err(nothing_yet("lance", "no package of the workspace compares with Lance")),
         Lane::Sanitize => commands::timed("sanitize", || sanitize::run(workspace)),
+        Lane::Models => models_lane(workspace, args.keep_going),
+        Lane::Fuzz => commands::timed("fuzz", || {
+            fuzz::run(workspace, &FuzzArgs { seconds: FUZZ_SECONDS, target: None })
+        }),
     }
 }
 
@@ -43,28 +54,50 @@ fn default_lane(workspace: &Workspace, keep_going: bool) -> Result<(), Error> {
     steps.run("deny", || deny::check(workspace));
     steps.run("docs", || commands::docs(workspace).map(nothing));
     steps.run("tests", || tests(workspace, &mut tally).map(nothing));
+    steps.run("models", || counted(models::test(workspace)?, &mut tally).map(nothing));
     steps.run("demo", || commands::demo_check().map(nothing));
     let result = steps.finish();
     for (lane, why) in LEFT_OUT {
         println!("left out: lane {lane} ({why}); run `cargo xtask test --lane {lane}`");
     }
+    print_tally(tally);
+    result
+}
+
+/// The models, and clippy over them, which the default lane leaves out.
+fn models_lane(workspace: &Workspace, keep_going: bool) -> Result<(), Error> {
+    let mut steps = Steps::new(keep_going);
+    let mut tally = None;
+    steps.run("lint", || models::lint(workspace).map(|()| Vec::new()));
+    steps.run("models", || counted(models::test(workspace)?, &mut tally).map(|()| Vec::new()));
+    let result = steps.finish();
+    print_tally(tally);
+    result
+}
+
+fn print_tally(tally: Option<Tally>) {
     match tally {
         Some(Tally { passed, failed }) => println!("\n{passed} passed, {failed} failed"),
         None => println!("\nthe tests were not run"),
     }
-    result
 }
 
-/// Every test and doctest; what they said is left in `tally`, also when they failed.
+/// Every test and doctest.
 fn tests(workspace: &Workspace, tally: &mut Option<Tally>) -> Result<(), Error> {
     let finished =
         commands::checked_cargo(workspace, "test").args(["--no-fail-fast"]).limit(TEST_LIMIT).tee()?;
+    counted(finished, tally)
+}
+
+/// Adds what tests said to `tally`, also when they failed.
+fn counted(finished: Finished, tally: &mut Option<Tally>) -> Result<(), Error> {
     let mut sum = Tally::of(&finished.lines);
     if finished.result.is_err() && sum.failed == 0 {
         // A test binary that does not build, crashes or hangs reports no test as failed, and is not a success.
         sum.failed = 1;
     }
-    *tally = Some(sum);
+    let before = tally.unwrap_or_default();
+    *tally = Some(Tally { passed: before.passed + sum.passed, failed: before.failed + sum.failed });
     finished.result
 }
 

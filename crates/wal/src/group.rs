@@ -14,6 +14,7 @@ use keepstone_vfs::AlignedBuffer;
 
 use crate::layout::{Field, disk_len, memory_len, round_up};
 use crate::record::{RecordKind, record_header};
+use crate::wrong::{self, Wrong};
 
 /// The longest group, padding and XOR sector included, in bytes.
 pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -119,7 +120,7 @@ impl ChainEnd {
 
     /// Whether `group` is the next one.
     pub(crate) fn is_followed_by(&self, group: &GroupHeader) -> bool {
-        group.previous == self.checksum
+        (group.previous == self.checksum || wrong::is(Wrong::NoChain))
             && Some(group.sequence) == self.sequence.checked_add(1)
             && group.first_lsn == self.next_lsn
     }

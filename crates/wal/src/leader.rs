@@ -21,6 +21,7 @@ use crate::sink::LogSink;
 use crate::sync::{Arc, Ordering};
 use crate::tail::{RotateError, Rotated};
 use crate::writer::Writer;
+use crate::wrong::{self, Wrong};
 
 /// A leader waits for company only where syncs take longer.
 const GATHER_SYNC_MIN: Duration = Duration::from_micros(150);
@@ -138,6 +139,10 @@ impl<'a, S: LogSink> Lead<'a, S> {
         scratch: Vec<Entry<S::Item>>,
     ) -> Result<(), IoError> {
         let writer = self.writer;
+        if wrong::is(Wrong::PublishBeforeSync) {
+            writer.visible.store(batch.last_lsn, Ordering::Release);
+            writer.sink.publish(Lsn::new(batch.last_lsn));
+        }
         let synced = self.sync_for(batch.durability, batch.records)?;
         let now = writer.clock.monotonic();
         if let Some(synced) = synced {

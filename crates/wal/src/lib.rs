@@ -65,6 +65,8 @@ mod sync;
 mod tail;
 mod verify;
 mod writer;
+#[doc(hidden)]
+pub mod wrong;
 mod zeroed;
 
 pub use entry::{Entry, EntryError};

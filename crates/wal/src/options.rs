@@ -7,7 +7,7 @@ use keepstone_vfs::WriteMode;
 
 use crate::error::OptionsError;
 use crate::group::GROUP_HEADER_LEN;
-use crate::segment::{HEADER_BYTES, SEGMENT_BYTES_LIMIT};
+use crate::segment::{HEADER_BYTES, SEGMENT_BYTES_LIMIT, is_sector};
 
 /// When a commit returns, and what a crash may then take away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl LogOptions {
                 return Err(OptionsError { field, value, expected: format!("{low} to {high}") });
             }
         }
-        if self.sector_size != 512 && self.sector_size != 4_096 {
+        if !is_sector(self.sector_size) {
             let (value, expected) = (u64::from(self.sector_size), "512 or 4096".to_owned());
             return Err(OptionsError { field: "sector_size", value, expected });
         }

@@ -17,6 +17,7 @@ use crate::options::{Durability, LogOptions};
 use crate::record::{RecordKind, SIDE_REFERENCE_LEN, SideReference, stored_len};
 use crate::sink::LogSink;
 use crate::sync::{Arc, Condvar, MutexGuard, OnceLock};
+use crate::wrong::{self, Wrong};
 
 /// Why a queued record was not kept, or may not be.
 #[derive(Clone, Debug)]
@@ -340,13 +341,16 @@ impl<S: LogSink> Queue<S> {
         // Outcomes first: a panic in `revoke` must not leave a ticket that looks kept.
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return (0, behind) };
         let waiting = batch.iter().filter(|entry| entry.fate.is_none()).count();
-        self.next_lsn = first.lsn;
+        if !wrong::is(Wrong::KeptVersions) {
+            self.next_lsn = first.lsn;
+        }
         let tickets = (first.ticket, last.ticket);
         for fate in batch.iter().filter_map(|entry| entry.fate.as_ref()) {
             fate.0.set(Err(failure.clone())).unwrap_or_default();
         }
         self.fail_tickets(tickets, u64::try_from(waiting).unwrap_or(u64::MAX), failure);
         let failed = batch.len();
+        let revoking = revoking && !wrong::is(Wrong::KeptVersions);
         for entry in batch.into_iter().rev().filter(|_| revoking) {
             sink.revoke(&mut self.admission, entry.item);
         }

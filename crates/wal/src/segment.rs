@@ -15,6 +15,7 @@ use keepstone_types::{StoreId, Timeline};
 use crate::group::{ChainEnd, Proven};
 use crate::layout::{Field, is_zero};
 use crate::pins::PINS;
+use crate::wrong::{self, UNPADDED, Wrong};
 
 /// Bytes of one copy of the header.
 pub(crate) const HEADER_BLOCK: usize = 4_096;
@@ -182,7 +183,7 @@ impl SegmentHeader {
         };
         // Features that are unknown are judged by the caller, who also knows whether the log is written to.
         let sane = [
-            ("sector", header.sector == 512 || header.sector == 4_096),
+            ("sector", is_sector(header.sector)),
             ("flags", FLAGS.u32(block) & !FLAG_RELAXED == 0),
             ("number", header.number > 0 && header.predecessor < header.number),
             ("length", (HEADER_BYTES..=SEGMENT_BYTES_LIMIT).contains(&header.length)),
@@ -198,6 +199,9 @@ impl SegmentHeader {
 
     /// The seed of the checksums of the segment's groups.
     pub(crate) fn seed(&self) -> u64 {
+        if wrong::is(Wrong::NoSeed) {
+            return 0;
+        }
         seed(self.store, self.number)
     }
 
@@ -239,6 +243,11 @@ pub(crate) fn side_path(dir: &Path, number: u64) -> PathBuf {
 /// The name of a file that is being made.
 pub(crate) fn scratch_path(dir: &Path, what: &str, number: u64) -> PathBuf {
     dir.join(format!("{what}-{number}.tmp"))
+}
+
+/// Whether groups can be aligned to so many bytes.
+pub(crate) fn is_sector(len: u32) -> bool {
+    len == 512 || len == 4_096 || (len == UNPADDED && wrong::is(Wrong::UnpaddedGroups))
 }
 
 /// What a name means; `None` for a name that is not the log's.

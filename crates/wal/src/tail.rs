@@ -14,6 +14,7 @@ use crate::record::{RecordKind, stored_len};
 use crate::recovery::repair::RESERVED_SECTORS;
 use crate::segment::{HEADER_BLOCK, HEADER_BYTES, SegmentHeader};
 use crate::sync::Arc;
+use crate::wrong::{self, Wrong};
 use crate::zeroed::{Spare, give_name, open_segment, write_header};
 
 /// The segment that is appended to.
@@ -159,10 +160,16 @@ impl Tail {
 
     /// Makes everything written durable.
     pub(crate) fn sync(&mut self, metadata: bool) -> Result<Proven, IoError> {
-        if metadata {
-            self.file.sync_all()?;
-        } else if self.mode != WriteMode::DataSync {
-            self.file.sync_data()?;
+        let synced = if metadata {
+            self.file.sync_all()
+        } else if self.mode == WriteMode::DataSync {
+            Ok(())
+        } else {
+            self.file.sync_data()
+        };
+        match synced {
+            Err(_) if wrong::is(Wrong::SyncRetried) => self.file.sync_data()?,
+            synced => synced?,
         }
         self.synced = self.written();
         Ok(self.synced)

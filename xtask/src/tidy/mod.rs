@@ -5,6 +5,7 @@
 
 mod context;
 mod dependencies;
+mod fuzzing;
 mod layers;
 mod links;
 mod locks;
@@ -52,7 +53,7 @@ impl fmt::Display for Finding {
 type Rule = fn(&Context<'_>) -> Vec<Finding>;
 
 /// Every rule.
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     layers::check,
     sizes::check,
     modules::check_openings,
@@ -62,6 +63,7 @@ const RULES: [Rule; 12] = [
     unsafe_code::check,
     test_code::check,
     dependencies::check,
+    fuzzing::check,
     packaging::check,
     links::check,
     names::check,

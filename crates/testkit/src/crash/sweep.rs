@@ -21,7 +21,9 @@ pub struct World {
 }
 
 impl World {
-    fn of(disk: SimulatedDisk) -> Self {
+    /// A disk with a clock that each operation moves by what it takes.
+    #[must_use]
+    pub fn of(disk: SimulatedDisk) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_700_000_000_000_000)));
         let delays = Delays { transfer: Duration::from_micros(20), sync: Duration::from_micros(400) };
         disk.set_clock(Arc::clone(&clock), delays);

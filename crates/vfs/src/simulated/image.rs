@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::choose::Choose;
-use super::content::Content;
+use super::TEAR;
+use super::choose::{Choose, Dice};
+use super::content::{Content, Source};
 use super::names::{Names, Node, by_choice};
 use super::platter::{File, Piece, Platter};
 
@@ -24,17 +25,21 @@ pub enum Tearing {
     LoseFew,
     /// As [`Sectors`](Tearing::Sectors), but about one in eight is kept.
     KeepFew,
+    /// Each sector of 512 bytes that was being written is kept, lost, or holds noise: all of it, also the bytes that the
+    /// write did not touch.
+    Noise,
 }
 
 impl Tearing {
     /// One of them all.
     pub fn any(choose: &mut dyn Choose) -> Self {
-        match choose.choose(8) {
+        match choose.choose(9) {
             0 => Self::LoseAll,
             1 => Self::KeepAll,
             2 | 3 => Self::Whole,
             4 => Self::LoseFew,
             5 => Self::KeepFew,
+            6 => Self::Noise,
             _ => Self::Sectors,
         }
     }
@@ -44,7 +49,7 @@ impl Tearing {
             Self::LoseAll => false,
             Self::KeepAll => true,
             Self::Whole | Self::Sectors => choose.choose(2) == 1,
-            Self::LoseFew => choose.choose(8) != 0,
+            Self::Noise | Self::LoseFew => choose.choose(8) != 0,
             Self::KeepFew => choose.choose(8) == 0,
         }
     }
@@ -85,18 +90,35 @@ impl File {
                         parts.extend(piece.parts().map(|part| (piece, part)));
                     }
                 }
-                Tearing::Sectors | Tearing::LoseFew | Tearing::KeepFew => {
+                Tearing::Sectors | Tearing::LoseFew | Tearing::KeepFew | Tearing::Noise => {
                     parts.extend(piece.parts().filter(|_| tearing.keeps(choose)).map(|part| (piece, part)));
                 }
             }
         }
+        let noise = if tearing == Tearing::Noise { self.noise(choose) } else { Vec::new() };
         if tearing != Tearing::KeepAll && self.overlaps() {
             shuffle(&mut parts, choose);
         }
         for (piece, part) in parts {
             piece.land(&mut content, part);
         }
+        for (sector, seed) in noise {
+            scramble(&mut content, sector, seed);
+        }
         content
+    }
+
+    /// Sectors that were being written and hold noise now, each with the seed of it.
+    fn noise(&self, choose: &mut dyn Choose) -> Vec<(usize, u64)> {
+        let mut sectors = Vec::new();
+        for piece in self.pending.iter() {
+            for (from, _) in piece.parts() {
+                if choose.one_in(4) {
+                    sectors.push((piece.offset.saturating_add(from) / TEAR, choose.choose(u64::MAX)));
+                }
+            }
+        }
+        sectors
     }
 
     fn length_found(&self, tearing: Tearing, choose: &mut dyn Choose) -> usize {
@@ -119,6 +141,15 @@ impl File {
         ranges.sort_unstable();
         ranges.iter().zip(ranges.iter().skip(1)).any(|((_, end), (start, _))| start < end)
     }
+}
+
+/// Fills a sector with noise, as far as the file goes.
+fn scramble(content: &mut Content, sector: usize, seed: u64) {
+    let mut dice = Dice::new(seed);
+    let offset = sector.saturating_mul(TEAR);
+    let len = content.len().saturating_sub(offset).min(TEAR);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| dice.draw().to_le_bytes()).flatten().take(len).collect();
+    content.write(offset, Source::Bytes(&bytes));
 }
 
 /// Puts the parts in any order.

@@ -7,7 +7,8 @@
 //! a [`Choose`]: [`Dice`] draws, [`Odometer`] goes through all of them.
 //!
 //! What is modelled:
-//! * Unsynced bytes are lost, kept or torn at 512 bytes, in any order; a length that was not synced is old, new or between.
+//! * Unsynced bytes are lost, kept or torn at 512 bytes, in any order; a sector that was being written may hold noise; a
+//!   length that was not synced is old, new or between.
 //! * A name that was created, renamed or removed is durable after its folder was synced. Until then names that have
 //!   nothing to do with each other are kept or lost independently; a rename is kept whole or not at all.
 //! * A sync that fails keeps some sectors and drops the others for good: a later sync does not bring them back.

@@ -149,6 +149,20 @@ fn writes_are_lost_misdirected_and_doubled_when_the_power_fails_and_not_before()
 }
 
 #[test]
+fn a_sector_that_was_being_written_may_hold_noise_and_no_other() {
+    let mut noisy = 0;
+    for seed in 0..40 {
+        let disk = disk_with(4 * TEAR);
+        let file = disk.open(path(), OpenOptions::WRITE).unwrap();
+        file.write_all_at(&[b'x'; TEAR], TEAR as u64 + 100).unwrap();
+        let found = read(&disk.power_loss(Tearing::Noise, &mut Dice::new(seed), 0));
+        assert!(found[..TEAR].iter().chain(&found[3 * TEAR..]).all(|byte| *byte == b'.'));
+        noisy += usize::from(found[TEAR..TEAR + 100].iter().any(|byte| *byte != b'.'));
+    }
+    assert!((2..30).contains(&noisy), "{noisy}");
+}
+
+#[test]
 fn synced_writes_need_no_sync() {
     let disk = disk_with(TEAR);
     let file = disk.open(path(), OpenOptions::WRITE.with_write(WriteMode::DataSync)).unwrap();

@@ -23,6 +23,7 @@ use crate::record::{RecordKind, TIMELINE_LEN, TimelineRecord, stored_len};
 use crate::segment::{
     HEADER_BYTES, SEGMENT_BYTES_LIMIT, SegmentHeader, scratch_path, segment_path, side_path,
 };
+use crate::wrong::{self, Wrong};
 use crate::zeroed::{give_name, make_spare, write_header};
 
 /// How many LSNs are left out when the timeline changes: more than a tail that was seen and lost can have held.
@@ -66,7 +67,8 @@ fn plan(site: Site<'_>, examined: &Examined) -> Result<Plan, OpenError> {
     };
     let header = &last.member.header;
     let cut = matches!(last.scan.stop, Stop::Torn { .. });
-    let seen_and_lost = header.relaxed && !examined.is_clean();
+    let seen_and_lost = header.relaxed && !examined.is_clean() && !wrong::is(Wrong::VersionReuse);
+    let cut = cut && !wrong::is(Wrong::VersionReuse);
     let timeline = if cut || seen_and_lost || examined.shortened {
         let exhausted = || OpenError::TimelinesExhausted { dir: site.dir.to_path_buf() };
         Some(last.scan.timeline.max(examined.lost_timeline).next().ok_or_else(exhausted)?)
@@ -82,6 +84,7 @@ fn plan(site: Site<'_>, examined: &Examined) -> Result<Plan, OpenError> {
     let mark_len = if unclean_mark { mark_len(header) } else { 0 };
     let full = last.scan.end_offset.saturating_add(mark_len) > header.length;
     let fresh = timeline.is_some() || must_copy || examined.broken || relaxed != header.relaxed || full;
+    let (timeline, fresh) = if wrong::is(Wrong::AppendAfterCut) { (None, false) } else { (timeline, fresh) };
     // Of a file that is moved away, nothing stays.
     let staying = if examined.broken { 0 } else { staying };
     Ok(Plan { timeline, staying, fresh, unclean_mark })
@@ -350,6 +353,10 @@ fn build(
 ) -> Result<Built, IoError> {
     let spare = make_spare(site.vfs, scratch.to_path_buf(), header.length, &mut || {})?;
     let file = site.vfs.open(&spare.path, OpenOptions::WRITE)?;
+    if wrong::is(Wrong::HeaderBeforeCopy) {
+        write_header(file.as_ref(), &header)?;
+        give_name(site.vfs, site.dir, &spare.path, header.number)?;
+    }
     let mut built = Built { header, end: mark, offset: HEADER_BYTES };
     let mut builder = GroupBuilder::new();
     let sector = usize::try_from(header.sector).unwrap_or(4_096);
@@ -366,6 +373,10 @@ fn build(
         builder.push(RecordKind::TIMELINE, CodecId::RAW, &change.encode(), &[]);
         put(file.as_ref(), &mut builder, &mut built, header)?;
         built.end.next_lsn = change.next;
+    }
+    if wrong::is(Wrong::HeaderBeforeCopy) {
+        file.sync_all()?;
+        return Ok(built);
     }
     write_header(file.as_ref(), &header)?;
     give_name(site.vfs, site.dir, &spare.path, header.number)?;

@@ -9,10 +9,16 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::cast_possible_truncation,
-    reason = "a test fails by panicking"
+    reason = "a test fails by panicking, and a sweep says what it did"
 )]
 
+mod diverted;
+mod fixture;
 mod program;
+mod rot;
 mod subject;
 mod sweeps;
+#[cfg(feature = "wrong-variants")]
+mod wrong;

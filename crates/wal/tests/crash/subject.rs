@@ -51,6 +51,8 @@ pub(crate) struct LogSubject {
     pub(crate) alone: bool,
     /// Whether steps that make the disk fail are drawn.
     pub(crate) faults: bool,
+    /// Which store the log belongs to.
+    pub(crate) store: u8,
 }
 
 /// What the layer above sees.
@@ -88,7 +90,11 @@ impl Watch {
 }
 
 /// The layer above.
-struct Sink(Arc<Watch>);
+struct Sink {
+    watch: Arc<Watch>,
+    /// What is published is on stable storage.
+    durable: bool,
+}
 
 impl LogSink for Sink {
     type Admission = ();
@@ -103,22 +109,25 @@ impl LogSink for Sink {
         item: &mut (Content, Lsn),
     ) -> Result<(), Infallible> {
         item.1 = lsn;
-        self.0.try_with(|ledger, at| ledger.attempt(lsn.get(), item.0, at));
+        self.watch.try_with(|ledger, at| ledger.attempt(lsn.get(), item.0, at));
         Ok(())
     }
 
     fn apply(&self, _: Lsn, _: (Content, Lsn)) {}
 
     fn publish(&self, lsn: Lsn) {
-        self.0.with(|ledger, at| ledger.seen(lsn.get(), at));
+        self.watch.with(|ledger, at| match self.durable {
+            true => ledger.promised(lsn.get(), at),
+            false => ledger.seen(lsn.get(), at),
+        });
     }
 
     fn durable(&self, lsn: Lsn) {
-        self.0.with(|ledger, at| ledger.promised(lsn.get(), at));
+        self.watch.with(|ledger, at| ledger.promised(lsn.get(), at));
     }
 
     fn revoke(&self, (): &mut (), item: (Content, Lsn)) {
-        self.0.try_with(|ledger, at| ledger.withdraw(item.1.get(), at));
+        self.watch.try_with(|ledger, at| ledger.withdraw(item.1.get(), at));
     }
 }
 
@@ -252,7 +261,7 @@ enum End {
 
 impl LogSubject {
     fn log_options(&self) -> LogOptions {
-        self.options.clone().tending(Tending::Caller).store_id(Some(StoreId::from_bytes([5; 16])))
+        self.options.clone().tending(Tending::Caller).store_id(Some(StoreId::from_bytes([self.store; 16])))
     }
 
     /// What an opening found, held against the ledger.
@@ -347,16 +356,17 @@ impl LogSubject {
         tag: &mut u64,
     ) -> Result<End, Failure> {
         let refused = |error: OpenError| Failure::unopenable(error.to_string());
+        let durable = !self.options.durability.may_lose_acknowledged();
         if self.alone {
             let (log, found) = self.open(world, NoSink, ()).map_err(refused)?;
             self.judge(world, watch, log.recovery(), &found)?;
-            let durable = !self.options.durability.may_lose_acknowledged();
             let next = log.recovery().next_lsn.get();
             watch.with(|ledger, _| ledger.go_on_with(next));
             let drive = Alone { log: &log, watch, durable };
             self.steps(world, watch, &log, &drive, steps, tag)
         } else {
-            let (log, found) = self.open(world, Sink(Arc::clone(watch)), ()).map_err(refused)?;
+            let (log, found) =
+                self.open(world, Sink { watch: Arc::clone(watch), durable }, ()).map_err(refused)?;
             self.judge(world, watch, log.recovery(), &found)?;
             self.steps(world, watch, &log, &Below(&log), steps, tag)
         }

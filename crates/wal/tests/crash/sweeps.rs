@@ -51,7 +51,7 @@ fn sweep_level(name: &str, durability: Durability, alone: bool, sector: u32) {
     if alone && sector == 512 {
         options = options.write_mode(WriteMode::DataSync);
     }
-    run(name, &LogSubject { options, alone, faults: true }, &plan());
+    run(name, &LogSubject { options, alone, faults: true, store: 5 }, &plan());
 }
 
 macro_rules! levels {
@@ -80,8 +80,12 @@ levels! {
 #[test]
 fn fsync_power_loss() {
     for alone in [false, true] {
-        let subject =
-            LogSubject { options: options(Durability::Normal).sector_size(512), alone, faults: false };
+        let subject = LogSubject {
+            options: options(Durability::Normal).sector_size(512),
+            alone,
+            faults: false,
+            store: 5,
+        };
         let plan = Plan { steps: 4, lives: 2, exhaustive: 1_024, samples: 8, double_every: 40, ..plan() };
         run("fsync_power_loss", &subject, &plan);
     }
