@@ -1,10 +1,12 @@
-//! Many threads: exact counters, readers beside writers, the bank that never loses a coin, tables made by all at once.
+//! Many threads: exact counters, readers beside writers, the bank that never loses a coin, tables made by all at once,
+//! and a hundred threads in a store that is closed under them.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use keepstone_mvcc_temporal::{Isolation, Read, WriteError};
+use keepstone_mvcc_temporal::{Database, Isolation, Read, ReadError, WriteError};
+use keepstone_types::Version;
 
 use crate::support::{MemoryStore, T, add, get, keys, memory, number, on_both, on_disk, with_isolation};
 
@@ -166,4 +168,113 @@ fn serializable_transactions_keep_an_invariant_over_a_range() {
     assert_eq!(numbers, expected);
     let commits = u64::try_from(database.commits().len()).unwrap();
     assert_eq!((commits, get(&database, "none"), keys(&database, ..).len()), (180, None, 0));
+}
+
+const ACCOUNTS: u8 = 50;
+
+const CROWD_COMMITS: u64 = 1_500;
+
+/// One of a hundred threads; it goes on until the store is closed, and returns what it was told was committed.
+struct Crowd<'a> {
+    database: &'a Database,
+    barrier: &'a Barrier,
+    commits: &'a AtomicU64,
+}
+
+impl Crowd<'_> {
+    /// Moves money and counts; the one whose commit is the last that is wanted closes the store.
+    fn commits(&self, thread: u8) -> u64 {
+        self.barrier.wait();
+        for done in 0_u64.. {
+            let account =
+                |step: u64| u8::try_from((u64::from(thread) * 7 + done * step) % u64::from(ACCOUNTS));
+            let (from, to) = (account(3).unwrap(), account(11).unwrap());
+            let moved = self.database.write(|txn| {
+                add(txn, &format!("{from:02}"), -1)?;
+                add(txn, &format!("{to:02}"), 1)?;
+                let own = i64::try_from(done + 1).unwrap();
+                txn.put("done", [thread], own.to_le_bytes().as_slice())?;
+                Ok::<_, WriteError>(())
+            });
+            match moved {
+                Ok(_) if self.commits.fetch_add(1, Ordering::SeqCst) + 1 == CROWD_COMMITS => {
+                    self.database.clone().close().unwrap();
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind().as_str(), "closed", "{error}");
+                    return done;
+                }
+            }
+        }
+        unreachable!("the store is closed before")
+    }
+
+    /// Reads the newest, a snapshot, or an older version: the money is all there.
+    fn reads(&self, thread: u8) -> Result<u64, ReadError> {
+        self.barrier.wait();
+        for done in 0_u64.. {
+            let newest = self.database.visible_version();
+            let sum = match (u64::from(thread) + done) % 3 {
+                0 => total(&self.database.snapshot()?)?,
+                1 => total(&self.database.begin()?)?,
+                _ => {
+                    let back = done % (newest.sequence() + 1);
+                    let older = newest.sequence().saturating_sub(back).max(1);
+                    let older = Version::from_parts(newest.timeline(), older).unwrap();
+                    total(&self.database.snapshot_at(older)?)?
+                }
+            };
+            assert_eq!(sum, 100 * i64::from(ACCOUNTS), "after {newest}, reading {done} of thread {thread}");
+        }
+        unreachable!("the store is closed before")
+    }
+}
+
+fn total(reader: &impl Read) -> Result<i64, ReadError> {
+    let rows = reader.scan(T, ..)?;
+    rows.map(|row| row.map(|(_, value)| i64::from_le_bytes(value[..].try_into().unwrap()))).sum()
+}
+
+#[test]
+fn a_hundred_threads_commit_and_read_until_one_of_them_closes_the_store() {
+    const WRITERS: u8 = 50;
+    const READERS: u8 = 50;
+    let store = MemoryStore::new();
+    let (dir, on_disk) = on_disk();
+    let reopen_on_disk = || Database::open(dir.path().join("store"), crate::support::options()).unwrap();
+    let reopen_in_memory = || store.open();
+    let reopen: [&dyn Fn() -> Database; 2] = [&reopen_on_disk, &reopen_in_memory];
+    for (database, reopen) in [on_disk, store.open()].into_iter().zip(reopen) {
+        database
+            .write(|txn| {
+                (0..ACCOUNTS).try_for_each(|account| add(txn, &format!("{account:02}"), 100).map(drop))
+            })
+            .unwrap();
+        let (barrier, commits) = (Barrier::new(usize::from(WRITERS + READERS)), AtomicU64::new(0));
+        let crowd = Crowd { database: &database, barrier: &barrier, commits: &commits };
+        let acknowledged: Vec<u64> = thread::scope(|scope| {
+            let crowd = &crowd;
+            let writers: Vec<_> =
+                (0..WRITERS).map(|thread| scope.spawn(move || crowd.commits(thread))).collect();
+            let readers: Vec<_> =
+                (0..READERS).map(|thread| scope.spawn(move || crowd.reads(thread))).collect();
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), Err(ReadError::Closed));
+            }
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        let commits: u64 = acknowledged.iter().sum();
+        assert!(commits >= CROWD_COMMITS, "{commits}");
+        drop(database);
+        let database = reopen();
+        assert_eq!(database.commits().len(), usize::try_from(commits + 1).unwrap(), "no more and no less");
+        assert_eq!(total(&database).unwrap(), 100 * i64::from(ACCOUNTS));
+        for (thread, done) in (0_u8..).zip(acknowledged) {
+            let found = database.get("done", [thread]).unwrap();
+            let found = found.map_or(0, |value| u64::from_le_bytes(value[..].try_into().unwrap()));
+            assert_eq!(found, done, "thread {thread}");
+        }
+        assert!(database.check().unwrap().is_sound());
+    }
 }
