@@ -15,6 +15,9 @@ const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
 /// What building the peers and running beside them may take.
 const PEERS_LIMIT: Duration = Duration::from_secs(90 * 60);
 
+/// Where the sweeps look for the seed that the commit gives.
+const COMMIT_SEED: &str = "KEEPSTONE_COMMIT_SEED";
+
 /// How long each fuzz target runs in its lane.
 const FUZZ_SECONDS: u32 = 60;
 
@@ -82,11 +85,28 @@ fn print_tally(tally: Option<Tally>) {
     }
 }
 
+/// A seed for the sweeps beside the fixed ones: the first digits of the commit's name, so that each commit tries others
+/// and the same commit the same.
+fn commit_seed() -> Option<u64> {
+    let name = Task::new("git").args(["rev-parse", "HEAD"]).capture().ok()?;
+    seed_of(&name)
+}
+
+fn seed_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.trim().get(..8)?, 16).ok()
+}
+
 /// Every test and doctest.
 fn tests(workspace: &Workspace, tally: &mut Option<Tally>) -> Result<(), Error> {
-    let finished =
-        commands::checked_cargo(workspace, "test").args(["--no-fail-fast"]).limit(TEST_LIMIT).tee()?;
-    counted(finished, tally)
+    let mut task = commands::checked_cargo(workspace, "test").args(["--no-fail-fast"]).limit(TEST_LIMIT);
+    match commit_seed() {
+        Some(seed) => {
+            println!("the seed that the commit gives: {COMMIT_SEED}={seed}");
+            task = task.env(COMMIT_SEED, seed.to_string());
+        }
+        None => println!("no commit to take a seed from: the fixed seeds alone are run"),
+    }
+    counted(task.tee()?, tally)
 }
 
 /// Adds what tests said to `tally`, also when they failed.
@@ -158,6 +178,12 @@ mod tests {
             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         let lines: Vec<String> = output.lines().map(str::to_owned).collect();
         assert_eq!(Tally::of(&lines), Tally { passed: 18, failed: 2 });
+    }
+
+    #[test]
+    fn the_seed_of_a_commit_is_the_beginning_of_its_name() {
+        assert_eq!(seed_of("00000010d5f3c1aa"), Some(16));
+        assert_eq!((seed_of("12"), seed_of("not a commit")), (None, None));
     }
 
     #[test]

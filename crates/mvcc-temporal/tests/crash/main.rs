@@ -1,7 +1,8 @@
 //! The store on a disk that loses power: random programs of commits, groups, rollbacks, names, large values and
 //! reopenings, every legal crash image or a sample, second crashes; each version held against a naive model.
 //!
-//! `KEEPSTONE_CRASH_SEED` and `KEEPSTONE_CRASH_SEEDS` choose the first seed and how many; `cargo xtask crash` sets them.
+//! `KEEPSTONE_CRASH_SEED` and `KEEPSTONE_CRASH_SEEDS` choose the first seed and how many; `cargo xtask crash` sets them, and
+//! `KEEPSTONE_COMMIT_SEED`, which `cargo xtask test` sets, adds one.
 //! Each sweep ends with a line `crash-tally {…}`.
 
 #![allow(
@@ -44,7 +45,12 @@ fn plan() -> Plan {
 fn run(name: &str, subject: &StoreSubject, plan: &Plan) {
     let began = Instant::now();
     let mut tally = Tally::default();
-    let result = sweep(subject, plan, &mut tally);
+    let mut result = sweep(subject, plan, &mut tally);
+    let of_commit = setting("KEEPSTONE_COMMIT_SEED", 0);
+    if of_commit > 0 && result.is_ok() {
+        println!("{name}: and the seed of the commit, {of_commit}");
+        result = sweep(subject, &Plan { seed: of_commit, seeds: 1, ..*plan }, &mut tally);
+    }
     println!("crash-tally {}", tally.to_json(began.elapsed().as_secs_f64()));
     println!("{name}: seeds {} to {}", plan.seed, plan.seed + plan.seeds - 1);
     if let Err(report) = result {

@@ -243,7 +243,8 @@ impl Open<'_> {
     }
 
     fn group(&mut self, group: &[Vec<Change>]) -> Result<Outcome, Failure> {
-        let mut pending: Vec<(u64, Result<PendingCommit, CommitError>)> = Vec::new();
+        let mut pending: Vec<(u64, PendingCommit)> = Vec::new();
+        let mut outcome = Outcome::Done;
         for changes in group {
             // Snapshot isolation with blind writes would conflict: each sees what was visible before the group.
             let options = TxnOptions::default().isolation(keepstone_mvcc_temporal::Isolation::ReadCommitted);
@@ -251,12 +252,19 @@ impl Open<'_> {
             let mut content = Content::clone(self.ledger.newest());
             self.applied(&mut content, &mut txn, changes);
             let number = self.attempt(content)?;
-            pending.push((number, txn.submit()));
+            match txn.submit() {
+                Ok(submitted) => pending.push((number, submitted)),
+                // What is refused at once takes no version; the next gets it.
+                Err(error) => {
+                    if matches!(self.ended(number, Err(error), self.durable)?, Outcome::Broken) {
+                        outcome = Outcome::Broken;
+                    }
+                }
+            }
         }
-        let mut outcome = Outcome::Done;
         // The last first, so that somebody waits for a group that another has led.
         for (number, submitted) in pending.into_iter().rev() {
-            let result = submitted.and_then(PendingCommit::wait).map(|receipt| receipt.version);
+            let result = submitted.wait().map(|receipt| receipt.version);
             if matches!(self.ended(number, result, self.durable)?, Outcome::Broken) {
                 outcome = Outcome::Broken;
             }

@@ -259,6 +259,25 @@ enum End {
     Reopen(usize),
 }
 
+/// The steps that concern the disk alone.
+fn fail_disk(world: &World, watch: &Watch, step: &Step) {
+    let disk = &world.disk;
+    match step {
+        Step::FailSync(after, reads_back) => {
+            watch.with(|ledger, at| ledger.doubt(at));
+            disk.inject(Fault::FailSync(disk.changes() + after, FailedSync { reads_back: *reads_back }));
+        }
+        Step::FailWrite(after) => disk.inject(Fault::FailWrite(disk.changes() + after)),
+        Step::Fill(left) => disk.set_capacity(Some(disk.used() + left)),
+        Step::Room => {
+            disk.set_capacity(None);
+            disk.heal();
+        }
+        Step::Short => disk.inject(Fault::Short(9)),
+        other => panic!("{other:?} does not concern the disk"),
+    }
+}
+
 impl LogSubject {
     fn log_options(&self) -> LogOptions {
         self.options.clone().tending(Tending::Caller).store_id(Some(StoreId::from_bytes([self.store; 16])))
@@ -422,21 +441,7 @@ impl LogSubject {
                     watch.failure()?;
                     return Ok(End::Reopen(place + 1));
                 }
-                Step::FailSync(after, reads_back) => {
-                    let how = FailedSync { reads_back: *reads_back };
-                    watch.with(|ledger, at| ledger.doubt(at));
-                    world.disk.inject(Fault::FailSync(world.disk.changes() + after, how));
-                }
-                Step::FailWrite(after) => world.disk.inject(Fault::FailWrite(world.disk.changes() + after)),
-                Step::Fill(left) => {
-                    world.disk.set_capacity(None);
-                    world.disk.set_capacity(Some(world.disk.used() + left));
-                }
-                Step::Room => {
-                    world.disk.set_capacity(None);
-                    world.disk.heal();
-                }
-                Step::Short => world.disk.inject(Fault::Short(9)),
+                fault => fail_disk(world, watch, fault),
             }
             watch.failure()?;
             if matches!(outcome, Outcome::Broken) {

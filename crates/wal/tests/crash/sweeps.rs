@@ -25,7 +25,12 @@ pub(crate) fn options(durability: Durability) -> LogOptions {
 pub(crate) fn run(name: &str, subject: &LogSubject, plan: &Plan) {
     let began = Instant::now();
     let mut tally = Tally::default();
-    let result = sweep(subject, plan, &mut tally);
+    let mut result = sweep(subject, plan, &mut tally);
+    let of_commit = setting("KEEPSTONE_COMMIT_SEED", 0);
+    if of_commit > 0 && result.is_ok() {
+        println!("{name}: and the seed of the commit, {of_commit}");
+        result = sweep(subject, &Plan { seed: of_commit, seeds: 1, ..*plan }, &mut tally);
+    }
     println!("crash-tally {}", tally.to_json(began.elapsed().as_secs_f64()));
     println!("{name}: seeds {} to {}", plan.seed, plan.seed + plan.seeds - 1);
     if let Err(report) = result {
