@@ -10,7 +10,7 @@
 //! * An entry that an opening has shown to be gone stays gone.
 //! * A number that a reader may have seen never names another content.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::tally::{Failure, FailureKind};
 
@@ -42,7 +42,8 @@ struct Entry<C> {
 pub struct Ledger<C> {
     first: C,
     entries: Vec<Entry<C>>,
-    spent: BTreeSet<u64>,
+    /// Numbers that may have been seen and are gone, and since when.
+    spent: BTreeMap<u64, usize>,
     /// What was allowed to go, and since when.
     released: Vec<(u64, usize)>,
     /// The number of the next attempt, when whoever attempts does not learn it beforehand.
@@ -63,7 +64,7 @@ impl<C: Clone> Ledger<C> {
         Self {
             first,
             entries: Vec::new(),
-            spent: BTreeSet::new(),
+            spent: BTreeMap::new(),
             released: Vec::new(),
             next: 1,
             tags: 0,
@@ -92,7 +93,7 @@ impl<C: Clone> Ledger<C> {
     /// # Errors
     /// When the number has named something that a reader may have seen.
     pub fn attempt(&mut self, number: u64, content: C, at: usize) -> Result<(), Failure> {
-        let used = self.spent.contains(&number)
+        let used = self.spent.contains_key(&number)
             || self.entries.iter().any(|entry| entry.number == number && entry.gone.is_none());
         if used {
             return Err(Failure::new(
@@ -195,7 +196,8 @@ impl<C: Clone> Ledger<C> {
     #[must_use]
     pub fn after(&self, crash: Crash) -> Self {
         let mut next = Self::new(self.first.clone());
-        next.spent.clone_from(&self.spent);
+        let spent = self.spent.iter().filter(|(_, at)| **at <= crash.at);
+        next.spent = spent.map(|(number, _)| (*number, 0)).collect();
         (next.next, next.tags) = (self.next, self.tags);
         let released = self.released.iter().filter(|(_, at)| *at < crash.at || *at == 0);
         next.released = released.map(|(through, _)| (*through, 0)).collect();
@@ -203,7 +205,7 @@ impl<C: Clone> Ledger<C> {
             let seen = by(entry.seen, crash.at);
             let seen_before = seen || entry.seen_before;
             if by(entry.gone, crash.at) {
-                next.spent.extend(seen_before.then_some(entry.number));
+                next.spent.extend(seen_before.then_some((entry.number, 0)));
                 continue;
             }
             next.entries.push(Entry {
@@ -239,7 +241,8 @@ impl<C: Clone> Ledger<C> {
         }
         for entry in self.entries.iter_mut().filter(|entry| entry.gone.is_none() && entry.number > found) {
             entry.gone = Some(at);
-            self.spent.extend((entry.seen.is_some() || entry.seen_before).then_some(entry.number));
+            let was_seen = entry.seen.is_some() || entry.seen_before;
+            self.spent.extend(was_seen.then_some((entry.number, at)));
         }
         self.promised(found, at);
         Ok(())
@@ -299,9 +302,13 @@ mod tests {
         next.opened(1, 7).unwrap();
         assert_eq!(next.attempt(2, "ax", 9).unwrap_err().kind, FailureKind::Invented);
         next.attempt(3, "ax", 9).unwrap();
-        let mut third = next.after(POWER(20));
+        let mut third = next.clone().after(POWER(20));
         third.opened(3, 1).unwrap();
         assert!(third.attempt(2, "ay", 2).is_err(), "also in the life after the next");
+        // Before the opening that showed it to be gone, it may still be there, and may be lost once more.
+        let mut other = next.after(POWER(6));
+        other.opened(2, 1).unwrap();
+        assert_eq!(*other.newest(), "ab");
     }
 
     #[test]
