@@ -275,15 +275,23 @@ impl<S: LogSink> Writer<S> {
     pub(crate) fn sync(&self) -> Result<(), CloseError> {
         self.may_act()?;
         let last = self.queue.lock().last_ticket();
+        self.take_turn_behind(last);
+        self.in_turn(|| self.sync_written())
+    }
+
+    /// Takes the turn when nothing up to a ticket is queued any more. Having it, it leads what is: nobody else may as
+    /// long as somebody waits for a turn, and waiting for them would be a race that it may lose for ever.
+    fn take_turn_behind(&self, ticket: u64) {
         loop {
-            self.lead_for_others();
-            let all_written = self.with_turn(|| {
-                let all_written = self.queue.lock().has_taken(last);
-                if all_written { self.sync_written().map(|()| true) } else { Ok(false) }
-            });
-            if all_written? {
-                return Ok(());
+            let is_behind = {
+                let mut queue = self.queue.lock();
+                take_turn(&mut queue, &self.bells);
+                queue.has_taken(ticket)
+            };
+            if is_behind {
+                return;
             }
+            Lead::begin(self).run();
         }
     }
 
@@ -316,19 +324,10 @@ impl<S: LogSink> Writer<S> {
         closed
     }
 
-    /// Writes everything queued. Having the turn it leads itself: nobody else may as long as somebody waits for a turn.
+    /// Writes everything queued.
     fn drain(&self) -> Result<(), CloseError> {
-        loop {
-            let is_empty = {
-                let mut queue = self.queue.lock();
-                take_turn(&mut queue, &self.bells);
-                queue.len() == 0
-            };
-            if is_empty {
-                return self.in_turn(|| Ok(()));
-            }
-            Lead::begin(self).run();
-        }
+        self.take_turn_behind(u64::MAX);
+        self.in_turn(|| Ok(()))
     }
 
     fn write_clean_close(&self) -> Result<(), CloseError> {
