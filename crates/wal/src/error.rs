@@ -270,7 +270,8 @@ pub enum CommitError<R> {
         waited: Duration,
     },
     /// There was no room on the disk, and nothing was written. Work resumes when there is room again.
-    #[error("no room on the disk: {} needs {needed} bytes; nothing was written", path.display())]
+    #[error("{} needs {needed} bytes that the disk does not have; nothing was written, make room and try again",
+            path.display())]
     OutOfSpace {
         /// The file that could not be made.
         path: PathBuf,

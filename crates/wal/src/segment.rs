@@ -23,6 +23,8 @@ pub(crate) const HEADER_BLOCK: usize = 4_096;
 pub(crate) const HEADER_BYTES: u64 = 8_192;
 /// The longest segment that is read.
 pub(crate) const SEGMENT_BYTES_LIMIT: u64 = 256 << 20;
+/// No segment, group or record has a number as high as this; after the last that 64 bits can say nothing could follow.
+pub(crate) const NUMBERS_LIMIT: u64 = 1 << 62;
 /// What every header begins with.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"KSWALSEG";
 /// The format that this build writes, and the last it reads.
@@ -185,7 +187,9 @@ impl SegmentHeader {
         let sane = [
             ("sector", is_sector(header.sector)),
             ("flags", FLAGS.u32(block) & !FLAG_RELAXED == 0),
-            ("number", header.number > 0 && header.predecessor < header.number),
+            ("number", (1..NUMBERS_LIMIT).contains(&header.number) && header.predecessor < header.number),
+            ("end sequence", header.end_sequence < NUMBERS_LIMIT),
+            ("end LSN", header.end_lsn < NUMBERS_LIMIT),
             ("length", (HEADER_BYTES..=SEGMENT_BYTES_LIMIT).contains(&header.length)),
             // Also after a change of timeline: the gap lies before the end that is named.
             ("first LSN", Some(header.first_lsn) == header.end_lsn.checked_add(1)),
@@ -324,6 +328,9 @@ mod tests {
             (SEGMENT_LENGTH, u64::MAX, HeaderFault::Field("length")),
             (FIRST_LSN, 42, HeaderFault::Field("first LSN")),
             (FIRST_LSN, 44, HeaderFault::Field("first LSN")),
+            (NUMBER, u64::MAX, HeaderFault::Field("number")),
+            (END_SEQUENCE, u64::MAX, HeaderFault::Field("end sequence")),
+            (END_LSN, u64::MAX, HeaderFault::Field("end LSN")),
             (RESERVED, 1, HeaderFault::Field("reserved")),
         ] {
             let bytes = value.to_le_bytes();

@@ -25,8 +25,8 @@ pub(crate) fn verify<S: LogSink>(writer: &Writer<S>) -> Result<Vec<Damage>, Read
     let ends = segments
         .iter()
         .skip(1)
-        .map(|next| NamedEnd { sequence: next.header.end_sequence, checksum: Some(next.header.end_checksum) })
-        .chain([NamedEnd { sequence: readable, checksum: None }]);
+        .map(|next| NamedEnd::of(&next.header))
+        .chain([NamedEnd { sequence: readable, chain: None }]);
     let mut found = Vec::new();
     for (segment, end) in segments.iter().zip(ends) {
         verify_segment(writer, segment, end, &mut found)?;

@@ -11,6 +11,7 @@ mod bad_input;
 mod demo;
 mod environment;
 mod export;
+mod full_disk;
 mod import;
 mod links;
 mod maintenance;

@@ -158,7 +158,14 @@ impl FolderBuilder<'_> {
                 }
                 _ => (RecordKind::COMMIT, payload, Vec::new()),
             };
+            let alone = kind.is_own() && !input.ratio(1_u8, 16)?;
+            if alone {
+                records.clear();
+            }
             records.push((kind, payload, reference));
+            if alone {
+                break;
+            }
         }
         let length = records.iter().map(|(_, inline, side)| stored_len(inline.len() + side.len())).sum();
         let mut builder = GroupBuilder::new();
@@ -358,17 +365,54 @@ mod tests {
         }
     }
 
+    /// A folder with these segments, in their order.
+    fn segments(all: &[(SegmentHeader, Vec<u8>)]) -> MemoryVfs {
+        let disk = MemoryVfs::new();
+        disk.create_dir(dir()).unwrap();
+        for (header, groups) in all {
+            let mut bytes = [header.encode(), header.encode(), groups.clone()].concat();
+            bytes.resize(usize::try_from(header.length).unwrap(), 0);
+            put(&disk, &segment_path(dir(), header.number), &bytes);
+        }
+        disk
+    }
+
+    fn refused(disk: &MemoryVfs) -> String {
+        check(disk);
+        let opened = open(disk, Access::Write, Recovery::Strict);
+        opened.map(|opened| opened.records).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn numbers_that_do_not_go_on_after_a_segment_without_groups_are_damage() {
+        let first = SegmentHeader { first_lsn: 8, end_lsn: 7, ..first_header(32 << 10) };
+        let second = SegmentHeader { number: 2, predecessor: 1, ..first_header(32 << 10) };
+        let found = refused(&segments(&[(first, Vec::new()), (second, Vec::new())]));
+        assert!(found.contains("expected LSN 1 to come next, found LSN 8"), "{found}");
+    }
+
+    #[test]
+    fn a_seal_beside_a_commit_is_damage() {
+        let header = first_header(32 << 10);
+        let mut builder = GroupBuilder::new();
+        builder.begin(stored_len(1) + stored_len(8), 512);
+        builder.push(RecordKind::COMMIT, CodecId::RAW, b"x", &[]);
+        builder.push(RecordKind::SEAL, CodecId::RAW, &2_u64.to_le_bytes(), &[]);
+        let (group, _) = builder.finish(ChainEnd::START, Proven::default(), header.seed());
+        let found = refused(&segments(&[(header, group.to_vec())]));
+        assert!(found.contains("alone in its group, found 2 records"), "{found}");
+    }
+
     #[test]
     fn a_short_segment_that_says_it_is_long_takes_little_memory() {
-        let refused: fn(&[u8]) = |_| {
-            let disk = MemoryVfs::new();
-            disk.create_dir(dir()).unwrap();
+        let short: fn(&[u8]) = |_| {
+            let disk = segments(&[]);
             let header = first_header(SEGMENT_BYTES_LIMIT).encode();
             put(&disk, &segment_path(dir(), 1), &[header.clone(), header, vec![0; 4_096]].concat());
             let opened = open(&disk, Access::ReadOnly, Recovery::Strict);
             let error = opened.map(|opened| opened.records).unwrap_err();
             assert!(error.to_string().contains("a file of 268435456 bytes"), "{error}");
         };
-        keepstone_testkit::fuzzing::run(&("segment", refused, [4 << 20, 0]), &[]);
+        keepstone_testkit::fuzzing::run(&("segment", short, [4 << 20, 0]), &[]);
     }
 }

@@ -66,8 +66,8 @@ fn made_header(input: &mut Unstructured<'_>) -> Result<()> {
 
 /// A header that a writer could have written.
 pub(super) fn arbitrary_header(input: &mut Unstructured<'_>) -> Result<SegmentHeader> {
-    let number = input.int_in_range(1..=u64::MAX)?;
-    let end_lsn = input.int_in_range(0..=u64::MAX - 1)?;
+    let number = input.int_in_range(1..=segment::NUMBERS_LIMIT - 1)?;
+    let end_lsn = input.int_in_range(0..=segment::NUMBERS_LIMIT - 1)?;
     Ok(SegmentHeader {
         generation: input.arbitrary()?,
         read_only_compat: input.arbitrary()?,
@@ -77,7 +77,7 @@ pub(super) fn arbitrary_header(input: &mut Unstructured<'_>) -> Result<SegmentHe
         length: input.int_in_range(HEADER_BYTES..=segment::SEGMENT_BYTES_LIMIT)?,
         first_lsn: end_lsn + 1,
         predecessor: input.int_in_range(0..=number - 1)?,
-        end_sequence: input.arbitrary()?,
+        end_sequence: input.int_in_range(0..=segment::NUMBERS_LIMIT - 1)?,
         end_checksum: input.arbitrary()?,
         end_lsn,
         proven: Proven { lsn: input.arbitrary()?, sequence: input.arbitrary()? },

@@ -98,7 +98,9 @@ pub(crate) fn read_head(
     let file = vfs.open(&path, OpenOptions::READ)?;
     let image = Image::read(file.as_ref(), 0, HEADER_BYTES, 512)?;
     let copies: Vec<_> = image.bytes.chunks(HEADER_BLOCK).map(SegmentHeader::decode).collect();
-    let best = copies.iter().filter_map(|copy| copy.as_ref().ok()).max_by_key(|header| header.generation);
+    // A copy that names another segment landed here by mistake: it rules only where no other does.
+    let rank = |header: &&SegmentHeader| (header.number == number, header.generation);
+    let best = copies.iter().filter_map(|copy| copy.as_ref().ok()).max_by_key(rank);
     let Some(header) = best.copied() else {
         return bad_head(path, &copies).map(|damage| Head::Bad { damage, store: None });
     };
@@ -123,7 +125,7 @@ pub(crate) fn read_head(
         image.lost.iter().skip(first).take(HEADER_BLOCK / 512).any(|lost| *lost)
     };
     let bad = |at: u64, copy: &Result<SegmentHeader, HeaderFault>| *copy != Ok(header) || lost(at);
-    let older = |copy: &SegmentHeader| copy.generation < header.generation;
+    let older = |copy: &SegmentHeader| copy.number == number && copy.generation < header.generation;
     let stale =
         |at: u64, copy: &Result<SegmentHeader, HeaderFault>| copy.as_ref().is_ok_and(older) && !lost(at);
     let not_right = || (0_u64..).step_by(HEADER_BLOCK).zip(&copies).filter(|(at, copy)| bad(*at, copy));

@@ -163,13 +163,8 @@ fn scan_members(
     successor_gone: bool,
     examined: &mut Examined,
 ) -> Result<(), OpenError> {
-    let ends: Vec<_> = members
-        .iter()
-        .skip(1)
-        .map(|next| NamedEnd { sequence: next.header.end_sequence, checksum: Some(next.header.end_checksum) })
-        .map(Some)
-        .chain([None])
-        .collect();
+    let ends: Vec<_> =
+        members.iter().skip(1).map(|next| Some(NamedEnd::of(&next.header))).chain([None]).collect();
     for (member, named_end) in members.into_iter().zip(ends) {
         if examined.broken {
             let (lsn, timeline) = reach_of(site, &member)?;

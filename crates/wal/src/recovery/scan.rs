@@ -126,8 +126,15 @@ pub(crate) fn beyond(image: &Image, header: &SegmentHeader, from: u64) -> (u64, 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamedEnd {
     pub(crate) sequence: u64,
-    /// `None` while the segment is still written to.
-    pub(crate) checksum: Option<u64>,
+    /// Where the chain goes on; `None` while the segment is still written to.
+    pub(crate) chain: Option<ChainEnd>,
+}
+
+impl NamedEnd {
+    /// The end that the header of the successor names.
+    pub(crate) fn of(next: &SegmentHeader) -> Self {
+        Self { sequence: next.end_sequence, chain: Some(next.start()) }
+    }
 }
 
 /// A segment about to be scanned.
@@ -234,6 +241,7 @@ impl Subject<'_> {
         header: GroupHeader,
     ) -> Result<Result<Content, Damage>, OpenError> {
         let mut content = Content::default();
+        let (mut count, mut own) = (0_u64, false);
         for record in StoredRecords::new(records) {
             let record = match record {
                 Ok(record) => record,
@@ -241,6 +249,8 @@ impl Subject<'_> {
             };
             self.must_know(&record, offset, header, content.counted)?;
             content.sides.extend(record.side);
+            count = count.saturating_add(1);
+            own |= record.kind.is_own();
             match record.kind {
                 RecordKind::CLEAN_CLOSE => content.clean_close = true,
                 RecordKind::SEAL => content.seal = true,
@@ -251,6 +261,11 @@ impl Subject<'_> {
                 kind if kind.is_own() => {}
                 _ => content.counted = content.counted.saturating_add(1),
             }
+        }
+        // What is copied to a fresh segment are whole groups, so a seal must not travel with a commit.
+        if own && count > 1 {
+            let expected = "a record of the log's own alone in its group";
+            return Ok(Err(self.damage(offset, expected, format!("{count} records"))));
         }
         if content.counted != header.records {
             let (expected, found) =
@@ -278,14 +293,21 @@ impl Subject<'_> {
     fn judge_end(&self, image: &Image, scan: &Scan) -> Stop {
         let at = memory_len(scan.end_offset);
         if let Some(end) = self.named_end {
-            let expected = end.checksum.unwrap_or(scan.end.checksum);
-            return if (scan.end.sequence, scan.end.checksum) == (end.sequence, expected) {
+            let expected = end.chain.unwrap_or(ChainEnd { sequence: end.sequence, ..scan.end });
+            return if scan.end == expected {
                 Stop::End
-            } else if scan.end.sequence >= end.sequence {
-                let expected = format!("checksum {expected:#018x} of the last group");
+            } else if scan.end.sequence < end.sequence {
+                Stop::Damaged(self.lost_group(scan, &format!("{} groups", end.sequence), image))
+            } else if scan.end.sequence > end.sequence {
+                let expected = format!("group {} to be the last", end.sequence);
+                Stop::Damaged(self.damage(scan.end_offset, expected, format!("group {}", scan.end.sequence)))
+            } else if scan.end.checksum != expected.checksum {
+                let expected = format!("checksum {:#018x} of the last group", expected.checksum);
                 Stop::Damaged(self.damage(scan.end_offset, expected, format!("{:#018x}", scan.end.checksum)))
             } else {
-                Stop::Damaged(self.lost_group(scan, &format!("{} groups", end.sequence), image))
+                // No checksum covers the numbers that a segment without groups stands for.
+                let expected = format!("LSN {} to come next", expected.next_lsn);
+                Stop::Damaged(self.damage(scan.end_offset, expected, format!("LSN {}", scan.end.next_lsn)))
             };
         }
         if self.file_len != self.header.length {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keepstone_types::{CodecId, Lsn, ManualClock, StoreId};
-use keepstone_vfs::simulated::{Dice, SimulatedDisk, Tearing};
+use keepstone_vfs::simulated::{Dice, Event, SimulatedDisk, Tearing};
 use keepstone_vfs::{EntryKind, Vfs, VfsExt};
 use keepstone_wal::{AppendError, Log, LogOptions, OpenError, Record, RecordKind, Replayed, Tending};
 
@@ -87,6 +87,17 @@ pub(crate) fn read_all(log: &Log) -> Records {
     records.collect()
 }
 
+/// What was known when a call returned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// In the trace of the disk.
+    pub(crate) position: usize,
+    /// All through it was acknowledged.
+    pub(crate) through: u64,
+    /// All through it may be gone.
+    pub(crate) released: u64,
+}
+
 /// A log that was used, and how far it came.
 pub(crate) struct Life {
     pub(crate) disk: SimulatedDisk,
@@ -94,10 +105,9 @@ pub(crate) struct Life {
     store: u8,
     /// Everything that was acknowledged.
     pub(crate) records: Records,
-    /// All through it may be gone.
-    pub(crate) released: u64,
-    /// For each acknowledgement, the position in the trace and how far records were durable.
-    pub(crate) acknowledged: Vec<(usize, u64)>,
+    released: u64,
+    /// Each acknowledgement.
+    pub(crate) moments: Vec<Moment>,
     log: Option<Log>,
     clock: Arc<ManualClock>,
 }
@@ -112,7 +122,7 @@ impl Life {
             store,
             records: Records::new(),
             released: 0,
-            acknowledged: Vec::new(),
+            moments: Vec::new(),
             log: None,
             clock: Arc::default(),
         }
@@ -147,9 +157,14 @@ impl Life {
         let lsns = self.log().append_batch(batch)?;
         assert!(lsns.iter().map(|lsn| lsn.get()).eq(contents.iter().map(|(lsn, _)| *lsn)));
         self.records.extend(contents);
-        let last = lsns.last().map_or(0, |lsn| lsn.get());
-        self.acknowledged.push((self.disk.position(), last));
+        self.moments.push(self.now());
         Ok(())
+    }
+
+    /// What is known now.
+    pub(crate) fn now(&self) -> Moment {
+        let through = self.records.keys().next_back().copied().unwrap_or(0);
+        Moment { position: self.disk.position(), through, released: self.released }
     }
 
     pub(crate) fn act(&mut self, act: Act) -> Result<(), AppendError> {
@@ -182,6 +197,19 @@ impl Life {
     }
 }
 
+/// Whether nobody has written to the disk since it was made or copied: no byte, no length, no name.
+pub(crate) fn is_untouched(disk: &SimulatedDisk) -> bool {
+    let harmless = |event: &Event| {
+        matches!(event, Event::Sync { .. } | Event::SyncDir { .. } | Event::Rot { .. } | Event::Note(_))
+    };
+    disk.trace().events().iter().all(harmless)
+}
+
+/// All bytes of a file.
+pub(crate) fn bytes_of(disk: &SimulatedDisk, path: &Path) -> Vec<u8> {
+    disk.read_file(path, 1 << 30).unwrap()
+}
+
 /// One file per path: what is in it.
 pub(crate) fn folder(disk: &SimulatedDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
@@ -191,7 +219,7 @@ pub(crate) fn folder(disk: &SimulatedDisk) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = dir.join(&entry.name);
             match entry.kind {
                 EntryKind::File => {
-                    files.insert(path.clone(), disk.read_file(&path, 1 << 30).unwrap());
+                    files.insert(path.clone(), bytes_of(disk, &path));
                 }
                 _ => folders.push(path),
             }
