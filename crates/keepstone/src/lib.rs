@@ -48,6 +48,9 @@ mod error_map;
 mod events;
 #[cfg(test)]
 mod format_test;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod histogram;
 mod history;
 mod ids;

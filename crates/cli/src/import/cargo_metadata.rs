@@ -67,6 +67,14 @@ struct DependencyKind {
 
 /// Reads the graph; README texts come from beside each manifest, where they are there.
 pub(crate) fn parse(json: &[u8]) -> Result<CrateGraph, MetadataError> {
+    parse_with(json, readme)
+}
+
+/// Reads the graph, with README texts from where `readme` finds them.
+pub(crate) fn parse_with(
+    json: &[u8],
+    readme: impl Fn(&Path) -> Option<String>,
+) -> Result<CrateGraph, MetadataError> {
     let metadata: Metadata = serde_json::from_slice(json)?;
     let nodes = metadata.resolve.ok_or(MetadataError::NoGraph)?.nodes;
     let resolved: BTreeSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
@@ -76,7 +84,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<CrateGraph, MetadataError> {
     for package in metadata.packages.into_iter().filter(|package| resolved.contains(package.id.as_str())) {
         let key = graph.key(&package.name, &package.version, package.source.as_deref());
         keys.insert(package.id.clone(), key.clone());
-        graph.crates.insert(key, described(package));
+        graph.crates.insert(key, described(package, &readme));
     }
     for node in &nodes {
         let key_of = |id: &str| keys.get(id).ok_or_else(|| MetadataError::UnknownPackage(id.to_owned()));
@@ -92,7 +100,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<CrateGraph, MetadataError> {
     Ok(graph)
 }
 
-fn described(package: Package) -> Crate {
+fn described(package: Package, readme: impl Fn(&Path) -> Option<String>) -> Crate {
     let folder = Path::new(&package.manifest_path).parent();
     let readme = folder.zip(package.readme.as_deref()).and_then(|(folder, name)| readme(&folder.join(name)));
     Crate {

@@ -87,21 +87,24 @@ impl Input {
     }
 }
 
+/// Why there is no next line.
 #[derive(Debug)]
-enum InputError {
+pub(crate) enum InputError {
+    /// The input cannot be read.
     Io(io::Error),
+    /// The line is refused.
     Line(LineError),
 }
 
 /// Lines of JSON, read one by one, so that what comes through a pipe is taken as it comes.
-struct JsonLines<R> {
+pub(crate) struct JsonLines<R> {
     reader: R,
     buffer: Vec<u8>,
     number: u64,
 }
 
 impl<R: BufRead> JsonLines<R> {
-    fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self { reader, buffer: Vec::new(), number: 0 }
     }
 
@@ -110,7 +113,7 @@ impl<R: BufRead> JsonLines<R> {
     }
 
     /// The next line that is not blank, and how many bytes were read for it.
-    fn next(&mut self) -> Result<Option<(Numbered, u64)>, InputError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(Numbered, u64)>, InputError> {
         let mut bytes = 0_u64;
         loop {
             self.number = self.number.saturating_add(1);

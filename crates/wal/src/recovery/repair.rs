@@ -458,7 +458,6 @@ pub(crate) fn create(site: Site<'_>, store: StoreId) -> Result<Resumed, OpenErro
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use keepstone_vfs::MemoryVfs;
 

@@ -131,6 +131,9 @@ impl LogSink for Sink {
     }
 }
 
+/// What an opening replayed: payloads by number.
+type Found = BTreeMap<u64, Vec<u8>>;
+
 /// How a step ended that hands records in.
 enum Outcome {
     Kept,
@@ -289,7 +292,7 @@ impl LogSubject {
         world: &World,
         watch: &Watch,
         report: &RecoveryReport,
-        found: &BTreeMap<u64, Vec<u8>>,
+        found: &Found,
     ) -> Result<(), Failure> {
         // A log whose records are all released has nothing to replay, and says where it goes on.
         let replayed = found.keys().next_back().copied();
@@ -328,7 +331,7 @@ impl LogSubject {
     }
 
     /// After an opening there is nothing in the folder that nothing names.
-    fn files(&self, world: &World, found: &BTreeMap<u64, Vec<u8>>) -> Result<(), Failure> {
+    fn files(&self, world: &World, found: &Found) -> Result<(), Failure> {
         let entries =
             world.disk.list(Path::new(DIR)).map_err(|error| Failure::unopenable(error.to_string()))?;
         let names = || entries.iter().map(|entry| entry.name.as_str());
@@ -351,7 +354,7 @@ impl LogSubject {
         world: &World,
         sink: S,
         admission: S::Admission,
-    ) -> Result<(Log<S>, BTreeMap<u64, Vec<u8>>), OpenError> {
+    ) -> Result<(Log<S>, Found), OpenError> {
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&world.clock);
         let disk = Arc::new(world.disk.clone());
         let mut found = BTreeMap::new();

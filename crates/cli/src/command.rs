@@ -1,0 +1,85 @@
+//! From a command line to what it asks for, and to an exit code.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Cli, Command, StoreCommand};
+use crate::exit::{Code, Outcome};
+use crate::session::Session;
+use crate::{demo, export, import, link, maintenance, node, output, versions};
+
+/// Does what the command line says, and gives the exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match &cli.command {
+        // The demo makes a store of its own.
+        Command::Demo(args) => demo::run(args),
+        Command::OnStore(command) => match session_of(&cli, command) {
+            Ok(session) => run_on_store(command, &session),
+            Err(error) => return usage(&error),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_quiet() => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::remark(format_args!("keepstone: {}", output::printable(&failure.to_string())));
+            failure.code().into()
+        }
+    }
+}
+
+/// Help and version are no errors and go to standard output; the rest is.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may be listening, as in `keepstone --help | head -1`.
+    error.print().unwrap_or_default();
+    if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+/// Where the command works.
+fn session_of(cli: &Cli, command: &StoreCommand) -> Result<Session, clap::Error> {
+    let name = command.name();
+    if cli.collection.is_some() && !command.takes_collection() {
+        let message = format!("-C has no meaning for `keepstone {name}`, which is about the whole store\n");
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+    }
+    match &cli.store {
+        Some(dir) => Ok(Session { dir: dir.clone(), collection: cli.collection.clone() }),
+        None => {
+            let message = format!(
+                "which store? Give its folder, as in `keepstone -s DIR {name}`, or set KEEPSTONE_STORE\n"
+            );
+            Err(Cli::command().error(ErrorKind::MissingRequiredArgument, message))
+        }
+    }
+}
+
+fn run_on_store(command: &StoreCommand, session: &Session) -> Outcome {
+    match command {
+        StoreCommand::Init(args) => maintenance::init(session, args),
+        StoreCommand::Import(args) => import::run::run(session, args),
+        StoreCommand::Export(args) => export::run(session, args),
+        StoreCommand::Get(args) => node::get(session, args),
+        StoreCommand::Put(args) => node::put(session, args),
+        StoreCommand::Delete(args) => node::delete(session, args),
+        StoreCommand::History(args) => node::history(session, args),
+        StoreCommand::Link(args) => link::link(session, args),
+        StoreCommand::Unlink(args) => link::unlink(session, args),
+        StoreCommand::Links(args) => link::links(session, args),
+        StoreCommand::Versions(args) => versions::versions(session, args),
+        StoreCommand::Diff(args) => versions::diff(session, args),
+        StoreCommand::Tag(args) => versions::tag(session, args),
+        StoreCommand::Rollback(args) => versions::rollback(session, args),
+        StoreCommand::Check(args) => maintenance::check(session, args),
+        StoreCommand::Stats(args) => maintenance::stats(session, args),
+        StoreCommand::Gc | StoreCommand::Compact | StoreCommand::Checkpoint => {
+            Err(maintenance::needs_page_file(command.name()))
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! libFuzzer over `keepstone::fuzzing::ROWS`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| keepstone_testkit::fuzzing::run(&keepstone::fuzzing::ROWS, input));

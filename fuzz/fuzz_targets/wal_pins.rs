@@ -1,0 +1,7 @@
+//! libFuzzer over `keepstone_wal::fuzzing::PINS`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| keepstone_testkit::fuzzing::run(
+    &keepstone_wal::fuzzing::PINS,
+    input
+));
