@@ -10,53 +10,19 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout,
     clippy::cast_possible_truncation,
-    reason = "a test fails by panicking, and a sweep says what it did"
+    reason = "a test fails by panicking"
 )]
 
 mod program;
 mod subject;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keepstone_mvcc_temporal::Durability;
-use keepstone_testkit::crash::{Plan, Tally, sweep};
+use keepstone_testkit::crash::{Plan, run};
 
 use crate::subject::StoreSubject;
-
-fn setting(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().map_or(otherwise, |text| text.parse().expect(name))
-}
-
-/// The default is what fits beside all other tests; `cargo xtask crash` asks for more.
-fn plan() -> Plan {
-    Plan {
-        seed: setting("KEEPSTONE_CRASH_SEED", 1),
-        seeds: setting("KEEPSTONE_CRASH_SEEDS", 3),
-        lives: setting("KEEPSTONE_CRASH_LIVES", 3),
-        steps: setting("KEEPSTONE_CRASH_STEPS", 14),
-        exhaustive: 16,
-        samples: 3,
-        double_every: 25,
-    }
-}
-
-fn run(name: &str, subject: &StoreSubject, plan: &Plan) {
-    let began = Instant::now();
-    let mut tally = Tally::default();
-    let mut result = sweep(subject, plan, &mut tally);
-    let of_commit = setting("KEEPSTONE_COMMIT_SEED", 0);
-    if of_commit > 0 && result.is_ok() {
-        println!("{name}: and the seed of the commit, {of_commit}");
-        result = sweep(subject, &Plan { seed: of_commit, seeds: 1, ..*plan }, &mut tally);
-    }
-    println!("crash-tally {}", tally.to_json(began.elapsed().as_secs_f64()));
-    println!("{name}: seeds {} to {}", plan.seed, plan.seed + plan.seeds - 1);
-    if let Err(report) = result {
-        panic!("{name}: {report}");
-    }
-}
 
 macro_rules! levels {
     ($($name:ident: $durability:expr, $sector:expr;)*) => {
@@ -64,7 +30,7 @@ macro_rules! levels {
             #[test]
             fn $name() {
                 let subject = StoreSubject { durability: $durability, sector: $sector, faults: true };
-                run(stringify!($name), &subject, &plan());
+                run(stringify!($name), &subject, &Plan::from_env());
             }
         )*
     };
@@ -81,6 +47,6 @@ levels! {
 #[test]
 fn rollback_atomic() {
     let subject = StoreSubject { durability: Durability::Normal, sector: 512, faults: false };
-    let plan = Plan { steps: 5, lives: 2, exhaustive: 256, samples: 6, double_every: 40, ..plan() };
+    let plan = Plan { steps: 5, lives: 2, exhaustive: 256, samples: 6, double_every: 40, ..Plan::from_env() };
     run("rollback_atomic", &subject, &plan);
 }

@@ -8,10 +8,12 @@
 //! [`SimulatedDisk`]: keepstone_vfs::simulated::SimulatedDisk
 
 mod ledger;
+mod run;
 mod shrink;
 mod sweep;
 mod tally;
 
 pub use ledger::{Crash, Ledger};
+pub use run::run;
 pub use sweep::{Plan, Report, Subject, World, sweep, sweep_program};
 pub use tally::{Failure, FailureKind, Tally};

@@ -11,7 +11,7 @@ use keepstone_wal::{Durability, LogOptions, OpenError};
 
 use crate::program::{RELAXED, Step};
 use crate::subject::{Content, DIR, LogSubject};
-use crate::sweeps::{options, plan};
+use crate::sweeps::options;
 
 /// Seeds that are tried before a mistake counts as not caught.
 const SEEDS: u64 = 60;
@@ -31,7 +31,7 @@ fn quiet(store: u8) -> LogSubject {
 
 /// Sweeps until the mistake shows, and prints the seed.
 fn swept(wrong: Wrong) -> bool {
-    let plan = Plan { seeds: SEEDS, ..plan() };
+    let plan = Plan { seeds: SEEDS, ..Plan::from_env() };
     let mut tally = Tally::default();
     let Err(report) = with(wrong, || sweep(&subject(wrong), &plan, &mut tally)) else { return false };
     println!("{wrong:?} is caught after {} images by {report}", tally.images);
@@ -63,8 +63,8 @@ fn program(wrong: Wrong) -> Option<Vec<Step>> {
 /// Sweeps one program until the mistake shows, and prints the seed.
 fn staged(wrong: Wrong, steps: Vec<Step>) -> bool {
     let lives = [steps];
-    for seed in plan().seed..plan().seed + SEEDS {
-        let plan = Plan { seed, ..plan() };
+    for seed in 1..=SEEDS {
+        let plan = Plan { seed, ..Plan::from_env() };
         let mut tally = Tally::default();
         let right = || sweep_program(&subject(wrong), &plan, &lives, &mut Tally::default());
         if let Err(report) = with(wrong, || sweep_program(&subject(wrong), &plan, &lives, &mut tally)) {
