@@ -137,6 +137,9 @@ pub(crate) fn write_back(vfs: &dyn Vfs, path: &Path, parts: &[(u64, Vec<u8>)]) -
         return Ok(());
     }
     let file = vfs.open(path, OpenOptions::WRITE)?;
+    // What the parts are rebuilt from may be in the system's cache only, if a process was killed while it wrote it; a power
+    // loss now must not find both in flight.
+    file.sync_data()?;
     for (offset, bytes) in parts {
         file.write_all_at(bytes, *offset)?;
         file.sync_data()?;

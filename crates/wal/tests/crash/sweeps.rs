@@ -60,3 +60,12 @@ fn fsync_power_loss() {
         run("fsync_power_loss", &subject, &plan);
     }
 }
+
+/// A process is killed between the two copies of a header; the next opening rebuilds the second from the first, which is
+/// in the system's cache only, and the power fails then.
+#[test]
+fn a_copy_of_a_header_is_stable_before_the_other_is_written() {
+    let subject = LogSubject { options: options(Durability::Full), alone: false, faults: true, store: 5 };
+    let plan = Plan { seed: 1_024, seeds: 1, lives: 3, steps: 14, ..Plan::from_env() };
+    run("a_copy_of_a_header_is_stable_before_the_other_is_written", &subject, &plan);
+}
