@@ -196,7 +196,13 @@ impl Source<'_> {
         let Some(value) = self.get(layout::COLLECTIONS, &row)? else {
             return Ok(None);
         };
-        CollectionRecord::decode(&value).map(Some).map_err(|what| damaged(layout::COLLECTIONS, &row, what))
+        let record =
+            CollectionRecord::decode(&value).map_err(|what| damaged(layout::COLLECTIONS, &row, what))?;
+        if CollectionId::of_name(&record.name) != id {
+            let what = format!("it is the record of {:?}, which stands elsewhere", record.name);
+            return Err(damaged(layout::COLLECTIONS, &row, what));
+        }
+        Ok(Some(record))
     }
 
     /// The name of a collection that a node names.
