@@ -1,6 +1,7 @@
 //! The vocabulary of Keepstone: what every other crate speaks, and no I/O.
 //!
 //! * [`Version`], [`Timeline`] and [`Lsn`] number commits and log records.
+//! * [`PageRef`] leads to a page and proves its content; [`PageId`] and [`Generation`] are its parts.
 //! * [`NodeId`], [`StoreId`] and [`Address`] name things.
 //! * [`Fingerprint`] is a binary vector with Hamming distance.
 //! * [`Timestamp`] and [`Clock`] are time, replaceable in tests.
@@ -36,6 +37,7 @@ pub mod fuzzing;
 mod id;
 pub mod lock_rank;
 mod lsn;
+mod page;
 pub mod sync;
 mod time;
 mod value;
@@ -47,6 +49,7 @@ pub use codec::{CodecId, KeyCodec, KeyError};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use id::{NodeId, ParseIdError, StoreId, TimeOrderedIds};
 pub use lsn::Lsn;
+pub use page::{Generation, PageId, PageRef};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use value::ValueRef;
 pub use version::{ParseVersionError, Timeline, Version};

@@ -53,6 +53,18 @@ pub const MVCC_READ_SET: LockRank = LockRank::new(320, "mvcc: read set");
 pub const MVCC_SCAN_TRACE: LockRank = LockRank::new(330, "mvcc: scan trace");
 /// One stripe of the commit latencies.
 pub const MVCC_LATENCY: LockRank = LockRank::new(340, "mvcc: commit latencies");
+/// Whether a checkpoint is under way, and who waits for it.
+pub const MVCC_CHECKPOINT: LockRank = LockRank::new(350, "mvcc: checkpoint");
+/// Wakes the thread that checkpoints.
+pub const MVCC_CHECKPOINT_ALARM: LockRank = LockRank::new(355, "mvcc: checkpoint alarm");
+/// Memtables that are folded and may still be read.
+pub const MVCC_LEAVING: LockRank = LockRank::new(357, "mvcc: leaving memtables");
+/// What was left of history when it was pruned last.
+pub const MVCC_PRUNED: LockRank = LockRank::new(358, "mvcc: pruned history");
+/// How fast what is waiting grows and is folded.
+pub const MVCC_PACE: LockRank = LockRank::new(360, "mvcc: pace");
+/// The free-space map of a page file, while no generation is being built, and the roots that readers hold.
+pub const PAGER_SPACE: LockRank = LockRank::new(400, "pager: free space");
 /// Wakes the log's keeper and holds what it is asked for.
 pub const LOG_KEEPER: LockRank = LockRank::new(500, "wal: keeper's requests");
 /// Pins on log segments.

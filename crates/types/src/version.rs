@@ -99,6 +99,15 @@ impl Version {
         if self.sequence() == SEQUENCE_MASK { None } else { Some(Self(self.0 + 1)) }
     }
 
+    /// The greatest number below this one, whether a commit made it or not; `None` for [`Version::ZERO`].
+    #[must_use]
+    pub const fn before(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(raw) => Some(Self(raw)),
+            None => None,
+        }
+    }
+
     /// The same sequence on another timeline.
     #[must_use]
     pub const fn on(self, timeline: Timeline) -> Self {
