@@ -295,6 +295,12 @@ impl<S: LogSink> Writer<S> {
         }
     }
 
+    /// Does something while nobody is on the way to the disk.
+    pub(crate) fn between_groups<T>(&self, act: impl FnOnce() -> T) -> Result<T, CloseError> {
+        self.may_act()?;
+        self.with_turn(|| Ok(act()))
+    }
+
     /// Rewrites the header of the current segment with another mark.
     pub(crate) fn set_owner_mark(&self, mark: [u8; 16]) -> Result<(), CloseError> {
         self.may_act()?;

@@ -186,12 +186,16 @@ impl Keeper {
         }
     }
 
-    /// The answer to an attempt.
+    /// The answer to an attempt. A spare that was given back meanwhile is one too many, and becomes the next or goes.
     pub(crate) fn answer(&self, attempt: u64, made: Result<Spare, IoError>) {
         let mut state = self.state.lock();
         state.tried = state.tried.max(attempt);
         match made {
-            Ok(spare) => (state.spare, state.failure) = (Some(spare), None),
+            Ok(spare) => {
+                let displaced = state.spare.replace(spare);
+                state.recycled.extend(displaced.map(|spare| spare.path));
+                state.failure = None;
+            }
             Err(error) => state.failure = Some(error),
         }
         drop(state);

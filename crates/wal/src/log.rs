@@ -310,6 +310,15 @@ impl<S: LogSink> Log<S> {
         with(&mut self.handle.writer.queue.lock().admission)
     }
 
+    /// Runs `act` between two groups: everything that was applied is published, and nothing is applied meanwhile. Committers
+    /// wait, so `act` must be short, and it must not call the log.
+    ///
+    /// # Errors
+    /// When the log is poisoned or closed; `act` is not run then.
+    pub fn between_groups<T>(&self, act: impl FnOnce() -> T) -> Result<T, CloseError> {
+        self.handle.writer.between_groups(act)
+    }
+
     /// Does the chores that are due, for a log opened with [`Tending::Caller`](crate::Tending::Caller): writes what was
     /// submitted, makes a spare segment ready, writes the idle mark, syncs what has waited long enough. False when there
     /// is nothing for the caller to do: a thread tends the log, or another caller does so now.

@@ -26,6 +26,8 @@ pub(crate) const PINS_MAGIC: [u8; 8] = *b"KSWALPIN";
 const FORMAT: u32 = 0;
 /// The most pins.
 pub(crate) const PINS_MAX: usize = 1_000;
+/// Characters of a name that an error prints.
+const NAME_CHARS_TOLD: usize = 32;
 /// The longest name in bytes.
 pub(crate) const NAME_LEN_MAX: usize = 255;
 
@@ -161,6 +163,8 @@ impl PinsFile {
                 .map_err(|error| Fault::Bytes(format!("a name that is not UTF-8: {error}")))?;
             // Of two pins of one name the second would end the hold of the first without a word.
             if pins.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= name) {
+                // Escaped, a long name would fill a screen.
+                let name: String = name.chars().take(NAME_CHARS_TOLD).collect();
                 return Err(Fault::Bytes(format!("the pin {name:?} out of the order of names")));
             }
             let lost = match PIN_LOST.bytes(head) {

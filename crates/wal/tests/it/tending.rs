@@ -119,3 +119,18 @@ fn run(seed: u64) -> Vec<Event> {
 fn a_tended_log_runs_the_same_way_twice() {
     assert_eq!(run(5), run(5));
 }
+
+/// While something is done between two groups, what was handed in waits, and what was published stays so.
+#[test]
+fn nothing_is_written_between_two_groups() {
+    let world = World::new(9);
+    let log = world.open(small());
+    log.append(record("before")).unwrap();
+    let ticket = log.submit(record("waits"), (), None).unwrap();
+    let (seen, written) = log.between_groups(|| (log.visible_lsn(), writes(&world.disk))).unwrap();
+    assert_eq!(seen, Lsn::FIRST);
+    assert_eq!(log.wait(ticket).unwrap(), Lsn::new(2));
+    assert!(writes(&world.disk) > written, "it was written after that");
+    log.close().unwrap();
+    assert!(log.between_groups(|| panic!("the log is closed")).is_err());
+}
