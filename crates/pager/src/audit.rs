@@ -1,0 +1,223 @@
+//! Holding the free-space map against what is reachable, and making it anew from that.
+
+use std::collections::BTreeMap;
+
+use keepstone_types::{PageId, PageRef};
+
+use crate::bitmap::Bitmap;
+use crate::error::PageError;
+use crate::file::PageFile;
+use crate::header::is_fixed;
+use crate::region::{REGION_SLOTS, part_below, place_of, region_of, slot_at};
+use crate::root::Root;
+use crate::slots::Slots;
+use crate::space::{Draft, Space};
+use crate::sync::Arc;
+use crate::writer::PageWriter;
+
+/// Findings that a report keeps; more are only counted.
+const FINDINGS_KEPT: usize = 1_000;
+
+/// Something that is wrong with the free-space map.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditFinding {
+    /// Two references lead to one slot.
+    #[error("page {0} is reached twice")]
+    ReachedTwice(PageId),
+    /// A reference leads out of the file.
+    #[error("page {0} is reached and lies behind the end of the file")]
+    BehindEnd(PageId),
+    /// In use, and nothing leads there.
+    #[error("page {0} is in use and cannot be reached")]
+    Orphan(PageId),
+    /// Reached, and free: it would be given to another page.
+    #[error("page {0} can be reached and counts as free")]
+    Lost(PageId),
+    /// A page of the map is damaged.
+    #[error("{0}")]
+    Map(String),
+    /// The header's count of slots in use is not that of the regions.
+    #[error("the header counts {expected} slots in use, the regions {found}")]
+    UsedCount {
+        /// The header's.
+        expected: u64,
+        /// That of the regions.
+        found: u64,
+    },
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditReport {
+    /// What is wrong, the first 1,000.
+    pub findings: Vec<AuditFinding>,
+    /// How many there are.
+    pub finding_count: u64,
+    /// Slots that can be reached, the file's own included.
+    pub reachable: u64,
+}
+
+/// What making the map anew did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RebuildReport {
+    /// Slots that can be reached, the file's own included.
+    pub used: u64,
+    /// Slots that cannot; they are given away from the generation after the next on.
+    pub freed: u64,
+}
+
+/// Takes note of what can be reached from a root. Memory: one bit per slot.
+#[derive(Debug)]
+pub struct Audit {
+    root: Arc<Root>,
+    reached: BTreeMap<u32, Bitmap>,
+    report: AuditReport,
+}
+
+impl Audit {
+    fn new(root: Arc<Root>) -> Self {
+        let mut audit = Self { root, reached: BTreeMap::new(), report: AuditReport::default() };
+        for slot in (0..64).filter(|slot| is_fixed(*slot)) {
+            audit.reach(PageId::new(slot).unwrap_or_default());
+        }
+        audit
+    }
+
+    /// The root that is audited: what is marked is what it leads to. It is held until the audit ends.
+    #[must_use]
+    pub const fn root(&self) -> &Arc<Root> {
+        &self.root
+    }
+
+    /// A page can be reached. False, and a finding, when it was marked before or lies behind the end of the file: then
+    /// what it leads to need not be followed.
+    pub fn mark(&mut self, at: PageRef) -> bool {
+        self.reach(at.page)
+    }
+
+    fn reach(&mut self, page: PageId) -> bool {
+        if page.get() >= self.root.header().slots {
+            self.find(AuditFinding::BehindEnd(page));
+            return false;
+        }
+        let fresh = self.reached.entry(region_of(page)).or_default().insert(place_of(page));
+        if fresh {
+            self.report.reachable = self.report.reachable.saturating_add(1);
+        } else {
+            self.find(AuditFinding::ReachedTwice(page));
+        }
+        fresh
+    }
+
+    fn find(&mut self, finding: AuditFinding) {
+        self.report.finding_count = self.report.finding_count.saturating_add(1);
+        if self.report.findings.len() < FINDINGS_KEPT {
+            self.report.findings.push(finding);
+        }
+    }
+
+    /// Holds the map of the root against what was marked.
+    fn compare(mut self, slots: &Arc<Slots>) -> Result<AuditReport, PageError> {
+        let root = Arc::clone(&self.root);
+        let header = root.header();
+        let mut space = Space::of(Arc::clone(slots), header, header.slots);
+        let (regions, nodes) = match space.map_pages() {
+            Ok(pages) => pages,
+            Err(PageError::Io(error)) => return Err(PageError::Io(error)),
+            Err(error) => {
+                self.find(AuditFinding::Map(error.to_string()));
+                return Ok(self.report);
+            }
+        };
+        for at in regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at)) {
+            self.reach(at.page);
+        }
+        let (mut used, mut whole) = (0_u64, true);
+        for (region, at) in regions {
+            let free = space.free_of(region)?;
+            match space.region_page(region, at, free) {
+                Ok(page) => {
+                    used = used.saturating_add(page.used.count());
+                    self.compare_region(region, page.used);
+                }
+                Err(PageError::Io(error)) => return Err(PageError::Io(error)),
+                Err(error) => {
+                    whole = false;
+                    self.find(AuditFinding::Map(error.to_string()));
+                }
+            }
+        }
+        if whole && used != header.used {
+            self.find(AuditFinding::UsedCount { expected: header.used, found: used });
+        }
+        Ok(self.report)
+    }
+
+    fn compare_region(&mut self, region: u32, used: Bitmap) {
+        let reached = self.reached.get(&region).copied().unwrap_or_default();
+        for place in used.without(reached).iter() {
+            self.find(AuditFinding::Orphan(slot_at(region, place)));
+        }
+        for place in reached.without(used).iter() {
+            self.find(AuditFinding::Lost(slot_at(region, place)));
+        }
+    }
+}
+
+impl PageFile {
+    /// Holds the free-space map of the newest root against what can be reached. `reachable` marks every page of the layer
+    /// above that the root leads to; the pages of the map itself are marked here. Commits may go on meanwhile.
+    ///
+    /// # Errors
+    /// What `reachable` fails with, or the disk's own error. Damage to the map is a finding.
+    pub fn audit<E: From<PageError>>(
+        &self,
+        reachable: impl FnOnce(&mut Audit) -> Result<(), E>,
+    ) -> Result<AuditReport, E> {
+        let mut audit = Audit::new(self.root());
+        reachable(&mut audit)?;
+        Ok(audit.compare(&self.inner.slots)?)
+    }
+
+    /// Makes the free-space map anew from what can be reached from the newest root, in a commit of its own; the meta stays.
+    /// The old map is not read. It is written behind the end of the file, because what the header before the newest one
+    /// still needs is not known; for the same reason everything that cannot be reached is pending: held until the
+    /// generation after this one is durable, when no header is left that could lead there.
+    ///
+    /// # Errors
+    /// What `reachable` fails with, or as a commit; the old map is then still in place. A page that is marked twice is
+    /// counted once.
+    pub fn rebuild_free_space<E: From<PageError>>(
+        &self,
+        reachable: impl FnOnce(&mut Audit) -> Result<(), E>,
+    ) -> Result<RebuildReport, E> {
+        let writer = self.begin()?;
+        let mut audit = Audit::new(self.root());
+        reachable(&mut audit)?;
+        Ok(self.rebuilt(writer, &audit)?)
+    }
+
+    fn rebuilt(&self, mut writer: PageWriter, audit: &Audit) -> Result<RebuildReport, PageError> {
+        let root = audit.root();
+        let file_slots = self.inner.slots.file.len()?.div_ceil(self.page_size().bytes().into());
+        // No header leads behind the end of the file, unless it was cut; then what is marked there is kept all the same.
+        let last =
+            audit.reached.iter().next_back().and_then(|(region, bits)| Some(slot_at(*region, bits.last()?)));
+        let end = file_slots.max(last.map_or(0, |last| last.get().saturating_add(1)));
+        let mut blank = Space::blank(Arc::clone(&self.inner.slots), root.generation());
+        blank.note_written(end);
+        let mut draft = Draft::new(blank, writer.generation_number(), self.inner.max_pages);
+        for region in 0..u32::try_from(end.div_ceil(REGION_SLOTS)).unwrap_or(u32::MAX) {
+            let reached = audit.reached.get(&region).copied().unwrap_or_default();
+            draft.fill(region, reached.and(part_below(region, end)), end)?;
+        }
+        let placed = draft.place_map(0)?;
+        let report = RebuildReport { used: placed.used, freed: placed.pending };
+        writer.replace_draft(draft);
+        writer.commit_placed(placed, root.meta())?;
+        Ok(report)
+    }
+}

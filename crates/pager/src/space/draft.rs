@@ -1,0 +1,321 @@
+//! The free-space map of the generation that is being built: what it takes and frees, over the committed map.
+//!
+//! Invariants:
+//! * The committed map is not changed before the generation is durable, but for what is read of it; so dropping a draft
+//!   takes everything back.
+//! * Given away is only what is not in use, not held, not given away, and not freed by this generation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepstone_types::{Generation, PageId};
+
+use super::Space;
+use crate::bitmap::{BITS, Bitmap};
+use crate::directory::NodeId;
+use crate::error::PageError;
+use crate::header::is_fixed;
+use crate::layout::memory_len;
+use crate::page::PageRun;
+use crate::region::{REGION_SLOTS, part_below, place_of, region_of, slot_at};
+
+/// Regions that are looked at for a run.
+const REGIONS_LOOKED_AT: u32 = 16;
+
+/// A region as the generation being built has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DraftRegion {
+    pub(super) used: Bitmap,
+    pub(super) held: Bitmap,
+    pub(super) reserved: Bitmap,
+    pub(super) freed: Bitmap,
+}
+
+impl DraftRegion {
+    fn room(&self) -> Bitmap {
+        let taken = self.used.or(self.held).or(self.reserved).or(self.freed);
+        Bitmap::below(BITS).without(taken)
+    }
+}
+
+/// The free-space map of the generation being built.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(super) space: Space,
+    pub(super) generation: Generation,
+    pub(super) drafted: BTreeMap<u32, DraftRegion>,
+    /// Regions there are, those included that this generation adds.
+    pub(super) regions: u32,
+    /// No region below it has room.
+    pub(super) cursor: u32,
+    /// The slot behind the last that is written.
+    pub(super) top: u64,
+    /// The most slots.
+    limit: u64,
+    /// Whether slots below the end of what is written are used up first, in runs of any length.
+    within: bool,
+    /// Pages of the map that shall move down.
+    pub(super) moving_regions: BTreeSet<u32>,
+    pub(super) moving_nodes: BTreeSet<NodeId>,
+    /// Whether pages of the map go to the lowest slots there are, whatever changes.
+    pub(super) compact: bool,
+    /// Whether the file shall end with the last slot that is needed.
+    pub(super) shrinking: bool,
+    /// No drafted region below it has room for a page of the map.
+    pub(super) map_cursor: u32,
+}
+
+impl Draft {
+    pub(crate) fn new(space: Space, generation: Generation, limit: u64) -> Self {
+        Self {
+            generation,
+            drafted: BTreeMap::new(),
+            regions: space.regions,
+            cursor: space.hint,
+            top: 0,
+            limit: limit.max(space.written),
+            within: false,
+            moving_regions: BTreeSet::new(),
+            moving_nodes: BTreeSet::new(),
+            compact: false,
+            shrinking: false,
+            map_cursor: 0,
+            space,
+        }
+    }
+
+    /// Takes everything back.
+    pub(crate) fn roll_back(self) -> Space {
+        self.space
+    }
+
+    pub(crate) const fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub(crate) const fn space_mut(&mut self) -> &mut Space {
+        &mut self.space
+    }
+
+    pub(crate) const fn keep_within(&mut self, within: bool) {
+        self.within = within;
+    }
+
+    /// What can be given away of a region below slot `ceiling`.
+    fn room(&mut self, region: u32, ceiling: u64) -> Result<Bitmap, PageError> {
+        let room = match self.drafted.get(&region) {
+            Some(draft) => draft.room(),
+            None => self.base(region)?.room(),
+        };
+        Ok(room.and(part_below(region, ceiling)))
+    }
+
+    /// A region as it was before this generation.
+    pub(super) fn base(&mut self, region: u32) -> Result<DraftRegion, PageError> {
+        if region >= self.space.regions {
+            return Ok(DraftRegion::default());
+        }
+        let base = self.space.region(region)?;
+        Ok(DraftRegion { used: base.used, held: base.held, ..DraftRegion::default() })
+    }
+
+    pub(super) fn region_mut(&mut self, region: u32) -> Result<&mut DraftRegion, PageError> {
+        let base = match self.drafted.get(&region) {
+            Some(draft) => *draft,
+            None => self.base(region)?,
+        };
+        Ok(self.drafted.entry(region).or_insert(base))
+    }
+
+    /// The first region from `from` on that has room below slot `ceiling`.
+    fn next_with_room(&mut self, from: u32, ceiling: u64) -> Result<Option<u32>, PageError> {
+        let mut region = from;
+        while region < self.regions && u64::from(region).saturating_mul(REGION_SLOTS) < ceiling {
+            let known = self.drafted.contains_key(&region)
+                || self.space.loaded.contains_key(&region)
+                || region >= self.space.regions;
+            if !known {
+                let (free, next) = self.space.room_at(region)?;
+                if free == 0 {
+                    region = next;
+                    continue;
+                }
+            }
+            if !self.room(region, ceiling)?.is_empty() {
+                return Ok(Some(region));
+            }
+            region = region.saturating_add(1);
+        }
+        Ok(None)
+    }
+
+    /// Reserves slots one after the other: `want`, or the longest run that is near.
+    pub(crate) fn allocate(&mut self, want: u32) -> Result<PageRun, PageError> {
+        let want = usize::try_from(want).unwrap_or(BITS).clamp(1, BITS);
+        let within = self.space.written.min(self.limit);
+        if self.within
+            && let Some(run) = self.find_run(want, within, false)?
+        {
+            return self.reserve(run);
+        }
+        match self.find_run(want, self.limit, true)? {
+            Some(run) => self.reserve(run),
+            None => Err(PageError::Full { pages: self.limit }),
+        }
+    }
+
+    /// The first region in which there are `want` slots one after the other, or the longest run of those looked at.
+    fn find_run(
+        &mut self,
+        want: usize,
+        ceiling: u64,
+        grow: bool,
+    ) -> Result<Option<(u32, usize, usize)>, PageError> {
+        let first = self.next_with_room(self.cursor, ceiling)?;
+        // Below a ceiling too: what it leaves out is behind every region that it leaves in.
+        match first {
+            Some(first) => self.cursor = first,
+            None if ceiling == self.limit => self.cursor = self.regions,
+            None => {}
+        }
+        let mut best: Option<(u32, usize, usize)> = None;
+        let mut next = first;
+        let mut looked_at = 0;
+        while let Some(region) = next {
+            if let Some((start, len)) = self.room(region, ceiling)?.run(want)
+                && best.is_none_or(|(.., longest)| len > longest)
+            {
+                best = Some((region, start, len));
+            }
+            looked_at = u32::saturating_add(looked_at, 1);
+            if best.is_some_and(|(.., len)| len >= want) || looked_at >= REGIONS_LOOKED_AT {
+                break;
+            }
+            next = self.next_with_room(region.saturating_add(1), ceiling)?;
+        }
+        // Half of what was wanted is better than a longer file.
+        let long_enough = |len: usize| len.saturating_mul(2) >= want;
+        if grow && best.is_none_or(|(.., len)| !long_enough(len)) {
+            best = self
+                .at_the_end(want, ceiling)?
+                .filter(|(.., len)| best.is_none_or(|(.., longest)| *len > longest))
+                .or(best);
+        }
+        Ok(best)
+    }
+
+    /// A run in the last region, or in a new one.
+    fn at_the_end(&mut self, want: usize, ceiling: u64) -> Result<Option<(u32, usize, usize)>, PageError> {
+        let last = self.regions.saturating_sub(1);
+        if self.regions > 0
+            && let Some((start, len)) = self.room(last, ceiling)?.run(want).filter(|(_, len)| *len >= want)
+        {
+            return Ok(Some((last, start, len)));
+        }
+        let room = part_below(self.regions, ceiling).count();
+        let len = memory_len(room).min(want);
+        Ok((len > 0).then_some((self.regions, 0, len)))
+    }
+
+    fn reserve(&mut self, (region, start, len): (u32, usize, usize)) -> Result<PageRun, PageError> {
+        self.regions = self.regions.max(region.saturating_add(1));
+        let draft = self.region_mut(region)?;
+        for place in start..start.saturating_add(len) {
+            draft.reserved.insert(place);
+        }
+        Ok(PageRun { first: slot_at(region, start), count: u32::try_from(len).unwrap_or(u32::MAX) })
+    }
+
+    /// Reserves the first slot with room in a region, without making the file longer.
+    pub(super) fn allocate_in(&mut self, region: u32) -> Result<Option<PageId>, PageError> {
+        let within = self.space.written.min(self.limit);
+        let Some(place) = self.room(region, within)?.first() else { return Ok(None) };
+        Ok(Some(self.reserve((region, place, 1))?.first))
+    }
+
+    /// Pages of the map at these places move to the lowest slots there are.
+    pub(crate) fn move_down(&mut self, regions: BTreeSet<u32>, nodes: BTreeSet<NodeId>) {
+        (self.moving_regions, self.moving_nodes, self.compact) = (regions, nodes, true);
+    }
+
+    /// The file ends with the last slot that is needed, and has at most so many regions.
+    pub(crate) fn cut_to(&mut self, regions: u32) {
+        self.regions = regions.min(self.regions);
+        self.limit = self.limit.min(u64::from(self.regions).saturating_mul(REGION_SLOTS));
+        self.cursor = self.cursor.min(self.regions);
+        (self.compact, self.shrinking) = (true, true);
+    }
+
+    /// A reserved slot gets its content.
+    pub(crate) fn note_write(&mut self, page: PageId) -> Result<(), PageError> {
+        let unreserved = PageError::Misuse { page, what: "it is written without being reserved" };
+        let Some(draft) = self.drafted.get_mut(&region_of(page)) else { return Err(unreserved) };
+        if !draft.reserved.remove(place_of(page)) {
+            return Err(unreserved);
+        }
+        draft.used.insert(place_of(page));
+        self.top = self.top.max(page.get().saturating_add(1));
+        Ok(())
+    }
+
+    /// A page of this generation is gone.
+    pub(crate) fn free_new(&mut self, page: PageId) {
+        let region = region_of(page);
+        if let Some(draft) = self.drafted.get_mut(&region) {
+            draft.used.remove(place_of(page));
+            self.cursor = self.cursor.min(region);
+        }
+    }
+
+    /// This generation does without a page of an older one.
+    pub(crate) fn free_old(&mut self, page: PageId) -> Result<(), PageError> {
+        let (region, place) = (region_of(page), place_of(page));
+        let unused = PageError::Misuse { page, what: "it is freed without being in use" };
+        if is_fixed(page.get()) || region >= self.space.regions {
+            return Err(unused);
+        }
+        if !self.base(region)?.used.has(place) {
+            return Err(unused);
+        }
+        let draft = self.region_mut(region)?;
+        if !draft.used.remove(place) {
+            return Err(unused);
+        }
+        draft.freed.insert(place);
+        Ok(())
+    }
+
+    /// Fills a region of a map that is made anew: `used` is in use, and everything else below `end` is needed by others.
+    pub(crate) fn fill(&mut self, region: u32, used: Bitmap, end: u64) -> Result<(), PageError> {
+        self.regions = self.regions.max(region.saturating_add(1));
+        let below = part_below(region, end);
+        let draft = self.region_mut(region)?;
+        draft.used = used;
+        draft.freed = below.without(used);
+        self.top = self.top.max(end);
+        Ok(())
+    }
+
+    /// Regions there are.
+    pub(crate) const fn regions(&self) -> u32 {
+        self.regions
+    }
+
+    /// Slots in use in a region, as this generation has it.
+    pub(crate) fn used_in(&mut self, region: u32) -> Result<Bitmap, PageError> {
+        match self.drafted.get(&region) {
+            Some(draft) => Ok(draft.used),
+            None => Ok(self.base(region)?.used),
+        }
+    }
+
+    /// The slot behind the last that the file needs as this generation has it: in use, or in use in the one before.
+    pub(super) fn end_needed(&mut self, least: u64) -> Result<u64, PageError> {
+        for region in (0..self.regions).rev() {
+            let freed = self.drafted.get(&region).map_or(Bitmap::EMPTY, |draft| draft.freed);
+            if let Some(last) = self.used_in(region)?.or(freed).last() {
+                return Ok(slot_at(region, last).get().saturating_add(1).max(least));
+            }
+        }
+        Ok(least)
+    }
+}

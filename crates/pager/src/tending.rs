@@ -1,0 +1,121 @@
+//! Keeping room and giving it back: slots that are ready beforehand, and a file that ends where its pages do.
+
+use std::collections::BTreeSet;
+
+use crate::directory::NodeId;
+use crate::error::PageError;
+use crate::file::PageFile;
+use crate::header::FIXED_END;
+use crate::layout::disk_len;
+use crate::region::{REGION_SLOTS, place_of, region_of};
+use crate::space::{Draft, MapPages};
+
+/// Commits that one call of [`PageFile::shrink`] makes at most.
+const SHRINKING_COMMITS_MAX: u32 = 8;
+
+impl PageFile {
+    /// Makes sure that so many slots are free within the file whose blocks are written and synced, so that the next
+    /// commits need no room of the disk (with [`PageWriter::keep_within_file`](crate::PageWriter::keep_within_file)).
+    /// Slots that are only held by headers or readers do not count. Holds until the file is opened again or shrinks; the
+    /// next commit makes it part of the file for good. The free-space map itself writes a few pages in each commit: ask
+    /// for some more than the pages that are to be written.
+    ///
+    /// # Errors
+    /// [`PageError::OutOfSpace`], [`PageError::Full`], or as [`PageFile::begin`]. A failed sync poisons.
+    pub fn reserve(&self, slots: u64) -> Result<(), PageError> {
+        let mut writer = self.begin()?;
+        let space = writer.draft()?.space_mut();
+        let missing = slots.saturating_sub(space.available());
+        let from = space.written();
+        let to = from.saturating_add(missing);
+        if to > self.inner.max_pages {
+            return Err(PageError::Full { pages: self.inner.max_pages });
+        }
+        if missing > 0 {
+            self.inner.slots.write_zeros(from, to).map_err(PageError::of_write)?;
+            self.inner.slots.sync().inspect_err(|_| self.inner.poison())?;
+            space.note_written(to);
+        }
+        Ok(())
+    }
+
+    /// Cuts free slots off the end of the file: those that no header on disk and no root that is held needs. Pages of the
+    /// free-space map that stand in the way move down first. Takes a commit, or a few; the meta of the newest one stays.
+    /// Pages of the layer above are not moved. Gives the number of slots by which the file is shorter.
+    ///
+    /// # Errors
+    /// As a commit. What was cut before an error stays cut.
+    pub fn shrink(&self) -> Result<u64, PageError> {
+        let slots = || self.inner.counters().slots.get();
+        let before = slots();
+        for _ in 0..SHRINKING_COMMITS_MAX {
+            if !self.shrink_once()? {
+                break;
+            }
+        }
+        Ok(before.saturating_sub(slots()))
+    }
+
+    /// A commit that moves pages of the map down, or cuts; false when there is nothing to do.
+    fn shrink_once(&self) -> Result<bool, PageError> {
+        let mut writer = self.begin()?;
+        let meta = self.root().meta().to_vec();
+        let needed_by_roots = {
+            let oldest = self.inner.oldest_root();
+            writer.draft()?.space().last_held_since(oldest).map_or(0, |last| last.saturating_add(1))
+        };
+        let draft = writer.draft()?;
+        let map = draft.space_mut().map_pages()?;
+        let last = last_used(draft, &map)?.max(needed_by_roots).max(FIXED_END);
+        let map_slots = disk_len(map.0.len().saturating_add(map.1.len()));
+        let before = draft.space().written();
+        let all = last_used(draft, &MapPages::default())?.max(last);
+        if all > last.saturating_add(map_slots) && move_map_down(draft, map, last.saturating_add(map_slots)) {
+            let placed = draft.place_map(0)?;
+            writer.commit_placed(placed, &meta)?;
+            return Ok(true);
+        }
+        if all >= before {
+            return Ok(false);
+        }
+        draft.cut_to(u32::try_from(all.div_ceil(REGION_SLOTS)).unwrap_or(u32::MAX));
+        let placed = draft.place_map(all)?;
+        let end = placed.end;
+        if end >= before {
+            return Ok(false);
+        }
+        writer.commit_placed(placed, &meta)?;
+        // The header is durable and needs nothing behind the end; the one before, in its place if this one is lost, neither.
+        let len = end.saturating_mul(self.page_size().bytes().into());
+        self.inner.slots.file.set_len(len)?;
+        Ok(true)
+    }
+}
+
+/// The slot behind the last in use, not counting pages of the map.
+fn last_used(draft: &mut Draft, (regions, nodes): &MapPages) -> Result<u64, PageError> {
+    let map: BTreeSet<_> =
+        regions.iter().map(|(_, at)| at.page).chain(nodes.iter().map(|(_, at)| at.page)).collect();
+    for region in (0..draft.regions()).rev() {
+        let mut used = draft.used_in(region)?;
+        for page in map.iter().filter(|page| region_of(**page) == region) {
+            used.remove(place_of(*page));
+        }
+        if let Some(last) = used.last() {
+            let first = u64::from(region).saturating_mul(REGION_SLOTS);
+            return Ok(first.saturating_add(disk_len(last)).saturating_add(1));
+        }
+    }
+    Ok(0)
+}
+
+/// Has pages of the map that stand behind a slot move down; false when there is none.
+fn move_map_down(draft: &mut Draft, (regions, nodes): MapPages, behind: u64) -> bool {
+    let regions: BTreeSet<u32> =
+        regions.into_iter().filter(|(_, at)| at.page.get() >= behind).map(|(region, _)| region).collect();
+    let nodes: BTreeSet<NodeId> =
+        nodes.into_iter().filter(|(_, at)| at.page.get() >= behind).map(|(id, _)| id).collect();
+    let any = !regions.is_empty() || !nodes.is_empty();
+    draft.move_down(regions, nodes);
+    any
+}

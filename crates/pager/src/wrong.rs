@@ -1,0 +1,61 @@
+//! A mistake that a page file can make, built in on purpose, so that the tests can show that it would be caught.
+//!
+//! Only with the feature `wrong-variants`, and only in a thread that asks for it: without the feature every question
+//! here is answered `false` when the crate is compiled.
+
+/// A mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wrong {
+    /// A slot is used again one flip early: freed by a generation, it is given away while the next one is built.
+    EarlyReuse,
+}
+
+impl Wrong {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::EarlyReuse];
+}
+
+#[cfg(feature = "wrong-variants")]
+mod chosen {
+    use std::cell::Cell;
+
+    use super::Wrong;
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Wrong>> = const { Cell::new(None) };
+    }
+
+    /// Takes the mistake back, however the work ends.
+    struct Reset;
+
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            CHOSEN.set(None);
+        }
+    }
+
+    /// Makes one mistake on this thread while `work` runs.
+    pub fn with<T>(wrong: Wrong, work: impl FnOnce() -> T) -> T {
+        let _reset = Reset;
+        CHOSEN.set(Some(wrong));
+        work()
+    }
+
+    pub(crate) fn is(wrong: Wrong) -> bool {
+        CHOSEN.get() == Some(wrong)
+    }
+}
+
+#[cfg(not(feature = "wrong-variants"))]
+mod chosen {
+    use super::Wrong;
+
+    pub(crate) const fn is(_wrong: Wrong) -> bool {
+        false
+    }
+}
+
+pub(crate) use chosen::is;
+#[cfg(feature = "wrong-variants")]
+pub use chosen::with;

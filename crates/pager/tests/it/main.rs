@@ -1,0 +1,20 @@
+//! The tests of `keepstone-pager` from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+mod audit;
+mod damage;
+mod file;
+mod model;
+mod open;
+mod room;
+mod stress;
+mod support;
+mod unkind;
