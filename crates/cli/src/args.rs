@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keepstone::Retention;
 
 /// The collection that is meant where none is named.
 pub(crate) const COLLECTION_DEFAULT: &str = "default";
@@ -70,14 +71,14 @@ pub(crate) enum StoreCommand {
     Rollback(RollbackArgs),
     /// Read everything from disk and report what is damaged
     Check(CheckArgs),
-    /// Show what the store holds and does
+    /// Show what the store holds and does, every counter
     Stats(JsonOnly),
-    /// Reclaim space (needs the page file)
-    Gc,
-    /// Rewrite the store densely (needs the page file)
-    Compact,
-    /// Fold the log into the page file (needs the page file)
-    Checkpoint,
+    /// Look for pages that nothing leads to; only looks unless --apply is given
+    Gc(GcArgs),
+    /// Drop older versions that nothing keeps, and make the page file as short as its content
+    Compact(JsonOnly),
+    /// Fold the log into the page file now
+    Checkpoint(JsonOnly),
 }
 
 impl StoreCommand {
@@ -100,9 +101,9 @@ impl StoreCommand {
             Self::Rollback(_) => "rollback",
             Self::Check(_) => "check",
             Self::Stats(_) => "stats",
-            Self::Gc => "gc",
-            Self::Compact => "compact",
-            Self::Checkpoint => "checkpoint",
+            Self::Gc(_) => "gc",
+            Self::Compact(_) => "compact",
+            Self::Checkpoint(_) => "checkpoint",
         }
     }
 
@@ -125,9 +126,9 @@ impl StoreCommand {
             | Self::Rollback(_)
             | Self::Check(_)
             | Self::Stats(_)
-            | Self::Gc
-            | Self::Compact
-            | Self::Checkpoint => false,
+            | Self::Gc(_)
+            | Self::Compact(_)
+            | Self::Checkpoint(_) => false,
         }
     }
 }
@@ -141,15 +142,22 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// Bytes of a page (needs the page file)
-    #[arg(long, value_name = "N")]
-    pub(crate) page_size: Option<u32>,
+    /// Bytes of a page: 4096, 8192 or 16384 [default: 8192]
+    #[arg(long, value_name = "N", value_parser = page_size)]
+    pub(crate) page_size: Option<u64>,
     /// What is on stable storage when a commit returns
     #[arg(long, value_enum)]
     pub(crate) durability: Option<DurabilityName>,
-    /// How long old versions are kept, as 7d, forever or none (needs the page file)
-    #[arg(long, value_name = "TIME")]
-    pub(crate) retention: Option<String>,
+    /// How long versions that are not the newest are kept: a time as 7d, 12h, 30m or 45s, forever, or none [default: 7d]
+    #[arg(long, value_name = "DURATION|forever|none")]
+    pub(crate) retention: Option<Retention>,
+}
+
+fn page_size(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(bytes @ (4_096 | 8_192 | 16_384)) => Ok(bytes),
+        _ => Err("expected 4096, 8192 or 16384".to_owned()),
+    }
 }
 
 /// The durability levels by name.
@@ -312,9 +320,20 @@ pub(crate) struct RollbackArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Repair what can be repaired; what cannot is moved whole to `quarantine/` and the store goes on without it
+    /// Repair what can be repaired: the free-space map is made anew, and log segments that cannot be healed are moved whole
+    /// to `quarantine/`, and the store goes on without them
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Make the free-space map anew if anything is found
+    #[arg(long)]
+    pub(crate) apply: bool,
     /// Print one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -370,9 +389,12 @@ mod tests {
             "keepstone -s DIR rollback 3",
             "keepstone -s DIR check --repair",
             "keepstone -s DIR stats --json",
+            "keepstone -s DIR init --retention forever",
+            "keepstone -s DIR init --retention none --page-size 16384",
             "keepstone -s DIR gc",
-            "keepstone -s DIR compact",
-            "keepstone -s DIR checkpoint",
+            "keepstone -s DIR gc --apply --json",
+            "keepstone -s DIR compact --json",
+            "keepstone -s DIR checkpoint --json",
             "keepstone export -s DIR",
         ];
         for line in lines {
@@ -391,6 +413,11 @@ mod tests {
             "keepstone -s DIR link a b c --weight inf",
             "keepstone -s DIR links a --in --out",
             "keepstone -s DIR init --durability most",
+            "keepstone -s DIR init --page-size 1024",
+            "keepstone -s DIR init --page-size x",
+            "keepstone -s DIR init --retention 7w",
+            "keepstone -s DIR init --retention 0s",
+            "keepstone -s DIR compact --apply",
             "keepstone -s DIR versions --limit -1",
         ];
         for line in lines {

@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::args::{Cli, Command, StoreCommand};
 use crate::exit::{Code, Outcome};
 use crate::session::Session;
-use crate::{demo, export, import, link, maintenance, node, output, versions};
+use crate::{check, demo, export, import, link, maintenance, node, output, stats, versions};
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
@@ -76,10 +76,10 @@ fn run_on_store(command: &StoreCommand, session: &Session) -> Outcome {
         StoreCommand::Diff(args) => versions::diff(session, args),
         StoreCommand::Tag(args) => versions::tag(session, args),
         StoreCommand::Rollback(args) => versions::rollback(session, args),
-        StoreCommand::Check(args) => maintenance::check(session, args),
-        StoreCommand::Stats(args) => maintenance::stats(session, args),
-        StoreCommand::Gc | StoreCommand::Compact | StoreCommand::Checkpoint => {
-            Err(maintenance::needs_page_file(command.name()))
-        }
+        StoreCommand::Check(args) => check::run(session, args),
+        StoreCommand::Stats(args) => stats::run(session, args),
+        StoreCommand::Gc(args) => maintenance::gc(session, args),
+        StoreCommand::Compact(args) => maintenance::compact(session, args),
+        StoreCommand::Checkpoint(args) => maintenance::checkpoint(session, args),
     }
 }

@@ -272,6 +272,11 @@ pub(crate) fn write_f64(out: &mut String, float: f64) {
     out.push_str(&format!("{float:?}"));
 }
 
+/// Appends a duration in seconds, to the microsecond.
+pub(crate) fn write_seconds(out: &mut String, time: std::time::Duration) {
+    write_f64(out, (time.as_secs_f64() * 1e6).round() / 1e6);
+}
+
 /// Appends a single-precision float, with its own few digits where they read back as the same number.
 pub(crate) fn write_f32(out: &mut String, float: f32) {
     let short = format!("{float:?}");

@@ -6,6 +6,7 @@
 
 mod args;
 mod at;
+mod check;
 mod command;
 mod crate_graph;
 mod demo;
@@ -21,6 +22,7 @@ mod maintenance;
 mod node;
 mod output;
 mod session;
+mod stats;
 mod versions;
 
 pub use command::run;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _};
 
-use keepstone::{HistoryEntry, NodePatch};
+use keepstone::{HistoryEntry, NodePatch, Timestamp, Version};
 use serde_json::Value;
 
 use crate::args::{HistoryArgs, KeyAt, KeyOnly, PutArgs};
@@ -85,6 +85,7 @@ pub(crate) fn history(session: &Session, args: &HistoryArgs) -> Outcome {
     ];
     let mut table = Table::new(columns);
     let mut output = Output::new();
+    let oldest_kept = store.stats().oldest_version.parse().unwrap_or(Version::ZERO);
     let mut entries = collection.history(&store, &args.key).peekable();
     if entries.peek().is_none() {
         return Err(no_node(session, &args.key));
@@ -94,7 +95,10 @@ pub(crate) fn history(session: &Session, args: &HistoryArgs) -> Outcome {
         if args.json {
             output.line(json_entry(&entry))?;
         } else {
-            table.row(row(&entry, entries.peek().is_none()));
+            // What was there at the oldest version that is kept was made then or before.
+            let is_first =
+                entries.peek().is_none() && (entry.version > oldest_kept || oldest_kept == Version::ZERO);
+            table.row(row(&entry, is_first));
         }
     }
     output.flush()?;
@@ -102,9 +106,14 @@ pub(crate) fn history(session: &Session, args: &HistoryArgs) -> Outcome {
     Ok(store.close()?)
 }
 
-fn row(entry: &HistoryEntry<Value>, is_oldest: bool) -> [String; 5] {
+/// The time of an entry; those of versions below the oldest that is kept are gone.
+fn time_of(entry: &HistoryEntry<Value>) -> Option<String> {
+    (entry.time != Timestamp::EPOCH).then(|| rfc3339(entry.time))
+}
+
+fn row(entry: &HistoryEntry<Value>, is_first: bool) -> [String; 5] {
     let node = entry.node.as_ref();
-    let change = match (node, is_oldest) {
+    let change = match (node, is_first) {
         (None, _) => "deleted",
         (Some(_), true) => "created",
         (Some(_), false) => "written",
@@ -112,7 +121,7 @@ fn row(entry: &HistoryEntry<Value>, is_oldest: bool) -> [String; 5] {
     let body = node.and_then(|node| node.body.as_ref()).map(json::text).unwrap_or_default();
     [
         entry.version.to_string(),
-        rfc3339(entry.time),
+        time_of(entry).unwrap_or_else(|| "before what is kept".to_owned()),
         change.to_owned(),
         node.and_then(|node| node.label.clone()).unwrap_or_default(),
         shortened(&body, BODY_SHOWN_MAX),
@@ -133,7 +142,10 @@ fn json_entry(entry: &HistoryEntry<Value>) -> String {
             }
         }
     }
-    object.text("time", &rfc3339(entry.time));
+    match time_of(entry) {
+        Some(time) => object.text("time", &time),
+        None => object.plain("time", "null"),
+    }
     object.text("version", &entry.version.to_string());
     object.end();
     out

@@ -141,6 +141,11 @@ pub(crate) fn count(number: impl TryInto<u64>, one: &str, many: &str) -> String 
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
 
+/// A number of bytes with a unit: `1.50 MiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    indicatif::BinaryBytes(number).to_string()
+}
+
 /// A duration with three digits or so.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use keepstone::{
     Access, At, ChangeError, CloseError, Collection, CollectionOptions, CommitError, Committed, ErrorKind,
-    Existence, OpenError, Read as _, ReadError, Recovery, SettingError, Snapshot, Store, StoreOptions,
-    Version, WriteError,
+    Existence, MaintenanceError, OpenError, Read as _, ReadError, Recovery, SettingError, Snapshot, Store,
+    StoreOptions, Version, WriteError,
 };
 use serde_json::Value;
 
@@ -47,12 +47,26 @@ impl Session {
         self.open_with(Existence::CreateIfMissing, Access::Write)
     }
 
-    /// Opens the store for reading: for writing when nobody else does, because then what recovery mends is kept.
+    /// Opens the store for reading: for writing when nobody else does, because then what recovery mends is kept, and
+    /// read-only when the disk is full.
     pub(crate) fn open_to_read(&self) -> Outcome<Store> {
-        self.open_with(Existence::MustExist, Access::WriteIfFree)
+        Ok(self.try_open_to_read()??)
+    }
+
+    /// As [`open_to_read`](Self::open_to_read), with the engine's own error.
+    pub(crate) fn try_open_to_read(&self) -> Outcome<Result<Store, OpenError>> {
+        let options = Self::options_with(Existence::MustExist, Access::WriteIfFree)?;
+        match self.try_open_as(&options) {
+            Err(error) if error.is_out_of_space() => Ok(self.try_open_as(&options.access(Access::ReadOnly))),
+            opened => Ok(opened),
+        }
     }
 
     fn open_with(&self, existence: Existence, access: Access) -> Outcome<Store> {
+        self.open_as(&Self::options_with(existence, access)?)
+    }
+
+    fn options_with(existence: Existence, access: Access) -> Outcome<StoreOptions> {
         // What the environment says goes before what the command would choose.
         let mut options = options()?;
         if env::var_os("KEEPSTONE_EXISTENCE").is_none() {
@@ -61,11 +75,15 @@ impl Session {
         if env::var_os("KEEPSTONE_ACCESS").is_none() {
             options = options.access(access);
         }
-        self.open_as(&options)
+        Ok(options)
     }
 
     /// Opens the store with options of the caller's own.
     pub(crate) fn open_as(&self, options: &StoreOptions) -> Outcome<Store> {
+        Ok(self.try_open_as(options)?)
+    }
+
+    fn try_open_as(&self, options: &StoreOptions) -> Result<Store, OpenError> {
         let store = options.open(&self.dir)?;
         for warning in store.warnings() {
             output::remark(format_args!("keepstone: warning: {warning}"));
@@ -140,7 +158,7 @@ fn code(kind: ErrorKind, is_damage: bool) -> Code {
     match kind.as_str() {
         _ if is_damage => Code::Damage,
         "locked" => Code::Locked,
-        "unknown-version" | "version-in-future" | "unknown-name" => Code::NotFound,
+        "unknown-version" | "version-in-future" | "history-gone" | "unknown-name" => Code::NotFound,
         "setting" => Code::Usage,
         _ => Code::Error,
     }
@@ -187,6 +205,18 @@ impl<E: fmt::Display> From<WriteError<E>> for Failure {
 impl From<CloseError> for Failure {
     fn from(error: CloseError) -> Self {
         Self::new(code(error.kind(), false), error.to_string())
+    }
+}
+
+impl From<MaintenanceError> for Failure {
+    fn from(error: MaintenanceError) -> Self {
+        let failure = Self::new(code(error.kind(), error.is_damage()), error.to_string());
+        let may_be_damage = matches!(error, MaintenanceError::Pages { .. });
+        if may_be_damage {
+            failure.help("`keepstone check` tells whether pages are damaged")
+        } else {
+            failure
+        }
     }
 }
 

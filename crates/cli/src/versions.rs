@@ -22,7 +22,8 @@ pub(crate) fn versions(session: &Session, args: &VersionsArgs) -> Outcome {
         [("VERSION", Align::Right), ("TIME", Align::Left), ("ROWS", Align::Right), ("NAMES", Align::Left)];
     let mut table = Table::new(columns);
     let mut output = Output::new();
-    for commit in store.versions().take(args.limit.unwrap_or(usize::MAX)) {
+    for commit in store.versions()?.take(args.limit.unwrap_or(usize::MAX)) {
+        let commit = commit?;
         let names = names.get(&commit.version).map(Vec::as_slice).unwrap_or_default();
         if args.json {
             let mut line = String::new();

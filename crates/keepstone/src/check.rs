@@ -1,4 +1,5 @@
-//! Checking a store: what is on disk against what is in memory, and every invariant of the tables (see `layout.rs`).
+//! Checking a store: what is on disk against what is in memory, every page, and every invariant of the tables (see
+//! `layout.rs`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,8 @@ use crate::read::{Reader as _, Source};
 use crate::record::NodeRecord;
 use crate::store::Store;
 
+/// Where the layer below finds what is wrong with the free-space map, and with nothing else.
+const FREE_SPACE: &str = "the free-space map";
 /// Findings that are listed; more are only counted.
 const FINDINGS_MAX: usize = 1_000;
 
@@ -43,10 +46,12 @@ impl fmt::Display for Finding {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Commits read from disk.
+    /// Commits on disk, those in the page file included.
     pub commits: u64,
-    /// Row versions read from disk.
+    /// Row versions on disk, those in the page file included.
     pub rows: u64,
+    /// Pages of the page file that are in use.
+    pub pages: u64,
     /// Named versions.
     pub tags: u64,
     /// Collections.
@@ -67,6 +72,8 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// Findings beyond those listed.
     pub findings_unlisted: u64,
+    /// Rows that could not be held against others because those are on damaged pages, which are findings of their own.
+    pub rows_unchecked: u64,
 }
 
 impl CheckReport {
@@ -74,6 +81,16 @@ impl CheckReport {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.findings_unlisted == 0 && self.findings.iter().all(|finding| finding.healed)
+    }
+
+    /// Whether something is wrong, and all of it is the free-space map: nothing that was stored is lost, and it can be made
+    /// anew.
+    #[must_use]
+    pub fn is_only_free_space(&self) -> bool {
+        let mut wrong = self.findings.iter().filter(|finding| !finding.healed).peekable();
+        self.findings_unlisted == 0
+            && wrong.peek().is_some()
+            && wrong.all(|finding| finding.place == FREE_SPACE)
     }
 
     fn push(&mut self, finding: Finding) {
@@ -86,16 +103,18 @@ impl CheckReport {
 }
 
 impl Store {
-    /// Reads everything that is on disk again and holds it against memory, then holds every node, link and address of
-    /// the newest version against each other. Commits may go on meanwhile.
+    /// Reads everything that is on disk again: the log is held against memory, every page of every tree and every row in it
+    /// is read, and the free-space map is held against what can be reached. Then every node, link and address of the newest
+    /// version is held against the others. Commits may go on meanwhile.
     ///
     /// # Errors
-    /// When the store is closed. What is wrong is not an error but a [`Finding`].
+    /// When the store is closed, or the disk cannot be read. What is wrong is not an error but a [`Finding`].
     pub fn check(&self) -> Result<CheckReport, ReadError> {
         let below = self.inner.database.check().map_err(read_error)?;
         let mut report = CheckReport {
             commits: below.commits,
             rows: below.rows,
+            pages: self.inner.database.stats().pages.used_slots,
             tags: below.names,
             findings_unlisted: below.findings_unlisted,
             ..CheckReport::default()
@@ -111,6 +130,10 @@ impl Store {
         let snapshot = self.snapshot()?;
         let mut tables = Tables { source: snapshot.source()?, collections: BTreeMap::new(), report };
         tables.check_collections()?;
+        if tables.report.rows_unchecked > 0 {
+            // Without all collections every node would seem to be in none.
+            return Ok(tables.report);
+        }
         tables.check_keys()?;
         tables.check_nodes()?;
         tables.check_vectors()?;
@@ -142,15 +165,21 @@ impl Tables<'_> {
         self.report.push(Finding { place, expected: expected.into(), found: found.into(), healed: false });
     }
 
-    /// Runs `check` on every row of a table.
+    /// Runs `check` on every row of a table that can be read. What is on damaged pages was found there already: it ends the
+    /// table, or leaves a row unchecked that needs it.
     fn each(
         &mut self,
         table: &'static str,
         mut check: impl FnMut(&mut Self, &[u8], &ValueRef) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         for row in self.source.scan(table, KeyRange::all())? {
-            let (key, value) = row?;
-            check(self, &key, &value)?;
+            let checked = row.and_then(|(key, value)| check(self, &key, &value));
+            match checked {
+                Err(ReadError::DamagedFile { .. }) => {
+                    self.report.rows_unchecked = self.report.rows_unchecked.saturating_add(1);
+                }
+                checked => checked?,
+            }
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! The seam to the transaction layer: its options, its receipts, and `write`.
 
 use std::mem;
+use std::time::Duration;
 
 use keepstone_mvcc_temporal::{self as mvcc, Read as _};
 use keepstone_types::StoreId;
 
 use crate::change_error::WriteError;
 use crate::error_map::{commit_error, read_error};
-use crate::options::{Access, Durability, Existence, Recovery, StoreOptions};
+use crate::options::{Access, Durability, Existence, Recovery, Retention, StoreOptions};
 use crate::store::StoreInner;
 use crate::sync::Arc;
 use crate::txn::{Committed, Isolation, Receipt, Txn, TxnOptions};
@@ -59,11 +60,35 @@ pub(crate) fn options(options: &StoreOptions) -> mvcc::DatabaseOptions {
         .window_bytes_max(size(options.window_bytes_max))
         .queue_entries_max(size(options.memory_entries_max))
         .queue_bytes_max(size(options.memory_bytes_max))
+        .page_size(u32::try_from(options.page_size).unwrap_or(u32::MAX))
+        .cache_bytes(options.cache_bytes)
+        .checkpoint(checkpoints(options))
         .force_network(options.force_network);
-    match options.durability {
+    let made = match options.durability {
         Some(asked) => made.durability(durability(asked)),
         None => made,
+    };
+    match options.retention {
+        Some(asked) => made.retention(retention(asked)),
+        None => made,
     }
+}
+
+const fn retention(retention: Retention) -> mvcc::Retention {
+    match retention {
+        Retention::Forever => mvcc::Retention::Forever,
+        Retention::For(time) => mvcc::Retention::For(time),
+        Retention::None => mvcc::Retention::None,
+    }
+}
+
+fn checkpoints(options: &StoreOptions) -> mvcc::CheckpointOptions {
+    mvcc::CheckpointOptions::default()
+        .memory_bytes(options.checkpoint_memory_bytes)
+        .log_bytes(options.checkpoint_log_bytes)
+        .age(Duration::from_millis(options.checkpoint_age_ms))
+        .idle(Duration::from_millis(options.checkpoint_idle_ms))
+        .slice_keys(size(options.checkpoint_slice_keys))
 }
 
 pub(crate) fn txn_options(options: TxnOptions) -> mvcc::TxnOptions {

@@ -84,13 +84,58 @@ pub enum OpenError {
         /// The protocol.
         protocol: &'static str,
     },
-    /// What was asked for needs a part that the format does not have yet.
-    #[error("{what} needs {needs}, which this format does not have yet")]
-    NotYet {
-        /// What was asked.
-        what: &'static str,
-        /// What is missing.
-        needs: &'static str,
+    /// The page file could not be opened; the source says what was expected and what was found.
+    #[error("the page file of {} cannot be opened: {source}; {}", dir.display(), pages_help(*kind))]
+    Pages {
+        /// The folder.
+        dir: PathBuf,
+        /// What the page file says.
+        source: Source,
+        /// Its kind.
+        kind: ErrorKind,
+    },
+    /// The page file is older than what the log says was completed.
+    #[error(
+        "the page file of {} is at generation {found}, but its log says that generation {expected} was completed; put \
+         back the page file that belongs to this log, or restore the whole store from a backup",
+        dir.display()
+    )]
+    PagesBehind {
+        /// The folder.
+        dir: PathBuf,
+        /// The generation that the log names.
+        expected: u64,
+        /// The newest generation in the page file.
+        found: u64,
+    },
+    /// The log ends before what the page file has of it.
+    #[error(
+        "the log of {} ends at version {found}, but its page file has rows through version {expected}; put back the log \
+         that belongs to this page file, or restore the whole store from a backup; Recovery::ReadOnlyAtCheckpoint reads \
+         what the page file has",
+        dir.display()
+    )]
+    LogBehind {
+        /// The folder.
+        dir: PathBuf,
+        /// The version through which the page file has rows.
+        expected: Version,
+        /// The last version in the log.
+        found: Version,
+    },
+    /// The log begins after what the page file needs of it.
+    #[error(
+        "the log of {} begins at record {found}, but its page file needs it from record {expected} on; restore the whole \
+         store from a backup; Recovery::ReadOnlyAtCheckpoint reads what the page file has",
+        dir.display()
+    )]
+    MissingRecords {
+        /// The folder.
+        dir: PathBuf,
+        /// The record that is needed.
+        expected: u64,
+        /// The first record that is there.
+        found: u64,
     },
     /// The store cannot be opened as it is; the source says which file, what was expected and what was found.
     #[error("{} cannot be opened: {source}", dir.display())]
@@ -150,6 +195,19 @@ pub enum OpenError {
     Read(#[from] ReadError),
 }
 
+/// What helps when the page file does not open.
+fn pages_help(kind: ErrorKind) -> &'static str {
+    match kind.as_str() {
+        "missing-pages" => {
+            "put the file back, or restore the whole store from a backup: the log alone is not the store"
+        }
+        "foreign-store" => "put back the file that belongs to this store",
+        "newer-format" => "open the store with the build that wrote it",
+        "damaged" => "restore the whole store from a backup",
+        _ => "see that the file can be read",
+    }
+}
+
 impl OpenError {
     /// The stable name of the kind.
     #[must_use]
@@ -162,12 +220,14 @@ impl OpenError {
             Self::NewerFormat { .. } => "newer-format",
             Self::Locked { .. } => "locked",
             Self::NetworkVolume { .. } => "network-volume",
-            Self::NotYet { .. } => "not-yet",
+            Self::PagesBehind { .. } => "pages-behind",
+            Self::LogBehind { .. } => "log-behind",
+            Self::MissingRecords { .. } => "missing-records",
             Self::SchemaMismatch { .. } => "schema-mismatch",
             Self::CodecMismatch { .. } => "codec-mismatch",
             Self::WidthMismatch { .. } => "width-mismatch",
             Self::CollectionName { .. } => "collection-name",
-            Self::Engine { kind, .. } => return *kind,
+            Self::Engine { kind, .. } | Self::Pages { kind, .. } => return *kind,
             Self::Read(error) => return error.kind(),
         })
     }
@@ -175,13 +235,23 @@ impl OpenError {
     /// Whether bytes on disk are not what was written there.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        const DAMAGE: [&str; 6] =
-            ["damaged", "missing-segment", "foreign-store", "replay", "record", "identity"];
+        const DAMAGE: [&str; 7] =
+            ["damaged", "missing-segment", "missing-pages", "foreign-store", "replay", "record", "identity"];
         match self {
-            Self::Engine { kind, .. } => DAMAGE.contains(&kind.as_str()),
+            Self::Engine { kind, .. } | Self::Pages { kind, .. } => DAMAGE.contains(&kind.as_str()),
+            Self::PagesBehind { .. } | Self::LogBehind { .. } | Self::MissingRecords { .. } => true,
             Self::Read(error) => error.is_damage(),
             _ => false,
         }
+    }
+
+    /// Whether the disk has no room for what opening for writing writes; opening read-only needs none.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        let first: Option<&(dyn Error + 'static)> = Some(self);
+        std::iter::successors(first, |error| (*error).source())
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .any(|error| error.kind() == std::io::ErrorKind::StorageFull)
     }
 
     /// Whether the same call may succeed later without anything being mended.
@@ -221,6 +291,20 @@ pub enum ReadError {
         /// The newest visible version.
         newest: Version,
     },
+    /// The version was there, and is no longer kept.
+    #[error(
+        "version {asked} is no longer kept; the oldest that is kept is {oldest} (a version with a name is kept, and a \
+         longer retention keeps more)"
+    )]
+    HistoryGone {
+        /// What was asked for.
+        asked: Version,
+        /// The oldest version that is kept for everybody.
+        oldest: Version,
+    },
+    /// More readers are open than can be told apart.
+    #[error("too many readers are open; close snapshots, iterators and transactions that are not needed")]
+    TooManyReaders,
     /// No version has this name.
     #[error("no version is named {name:?}; `keepstone tag` names one")]
     UnknownName {
@@ -265,6 +349,18 @@ pub enum ReadError {
         /// What is wrong.
         what: String,
     },
+    /// Bytes of a file are not what was written there; the source says which file, page and byte.
+    #[error("{source}")]
+    DamagedFile {
+        /// Where, expected and found.
+        source: Source,
+    },
+    /// The disk could not be read.
+    #[error("the store cannot be read: {source}")]
+    Disk {
+        /// The disk's own error, with path and operation.
+        source: Source,
+    },
     /// Two collections have names with the same 64-bit hash.
     #[error(
         "the collections {name:?} and {other:?} cannot be in one store: their names hash alike; rename one"
@@ -289,11 +385,15 @@ impl ReadError {
             Self::ReaderAborted => "reader-aborted",
             Self::UnknownVersion { .. } => "unknown-version",
             Self::VersionInFuture { .. } => "version-in-future",
+            Self::HistoryGone { .. } => "history-gone",
+            Self::TooManyReaders => "too-many-readers",
             Self::UnknownName { .. } => "unknown-name",
             Self::WrongStore { .. } => "wrong-store",
             Self::Forked { .. } => "forked",
             Self::Body { .. } => "body",
             Self::Damaged { .. } => "damaged",
+            Self::DamagedFile { .. } => "damaged-file",
+            Self::Disk { .. } => "io",
             Self::CollectionClash { .. } => "collection-clash",
             Self::Engine(_) => "engine",
         })
@@ -302,13 +402,13 @@ impl ReadError {
     /// Whether bytes on disk are not what was written there.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. })
+        matches!(self, Self::Damaged { .. } | Self::DamagedFile { .. })
     }
 
     /// Whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::VersionInFuture { .. } | Self::ReaderAborted)
+        matches!(self, Self::VersionInFuture { .. } | Self::ReaderAborted | Self::TooManyReaders)
     }
 }
 

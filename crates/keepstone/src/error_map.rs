@@ -7,6 +7,7 @@ use keepstone_types::NodeId;
 
 use crate::error::{CloseError, CommitError, ErrorKind, OpenError, ReadError};
 use crate::layout;
+use crate::maintenance::MaintenanceError;
 use crate::store::StoreInner;
 
 const fn kind(kind: mvcc::ErrorKind) -> ErrorKind {
@@ -22,7 +23,17 @@ pub(crate) fn open_error(dir: &Path, error: mvcc::OpenError) -> OpenError {
         mvcc::OpenError::NewerFormat { .. } => OpenError::NewerFormat { dir, source: Box::new(error) },
         mvcc::OpenError::Locked { holder, .. } => OpenError::Locked { dir, holder },
         mvcc::OpenError::NetworkVolume { protocol, .. } => OpenError::NetworkVolume { dir, protocol },
-        mvcc::OpenError::NotYet { what, needs } => OpenError::NotYet { what, needs },
+        mvcc::OpenError::NotYet { .. } => OpenError::NewerFormat { dir, source: Box::new(error) },
+        mvcc::OpenError::Pages { source, kind: below, .. } => {
+            OpenError::Pages { dir, source, kind: kind(below) }
+        }
+        mvcc::OpenError::PagesBehind { expected, found, .. } => {
+            OpenError::PagesBehind { dir, expected, found }
+        }
+        mvcc::OpenError::LogBehind { expected, found, .. } => OpenError::LogBehind { dir, expected, found },
+        mvcc::OpenError::MissingRecords { expected, found } => {
+            OpenError::MissingRecords { dir, expected, found }
+        }
         other => OpenError::Engine { dir, kind: kind(other.kind()), source: Box::new(other) },
     }
 }
@@ -33,6 +44,10 @@ pub(crate) fn read_error(error: mvcc::ReadError) -> ReadError {
         mvcc::ReadError::ReaderAborted => ReadError::ReaderAborted,
         mvcc::ReadError::UnknownVersion { asked, nearest } => ReadError::UnknownVersion { asked, nearest },
         mvcc::ReadError::VersionInFuture { asked, newest } => ReadError::VersionInFuture { asked, newest },
+        mvcc::ReadError::HistoryGone { asked, oldest } => ReadError::HistoryGone { asked, oldest },
+        mvcc::ReadError::TooManyReaders => ReadError::TooManyReaders,
+        mvcc::ReadError::Damaged { source } => ReadError::DamagedFile { source: Box::new(source) },
+        mvcc::ReadError::Disk { source } => ReadError::Disk { source: Box::new(source) },
         mvcc::ReadError::WrongStore { expected, found } => ReadError::WrongStore { expected, found },
         mvcc::ReadError::Forked { opened_by, here } => ReadError::Forked { opened_by, here },
         other => ReadError::Engine(Box::new(other)),
@@ -65,6 +80,19 @@ pub(crate) fn commit_error(error: mvcc::CommitError) -> CommitError {
         E::UnknownName { name } => CommitError::UnknownName { name },
         E::Read(error) => CommitError::Read(read_error(error)),
         other => CommitError::Engine { kind: kind(other.kind()), source: Box::new(other) },
+    }
+}
+
+pub(crate) fn maintenance_error(error: mvcc::CheckpointError) -> MaintenanceError {
+    use mvcc::CheckpointError as E;
+    match error {
+        E::OutOfSpace { source } => MaintenanceError::OutOfSpace { source },
+        E::Poisoned { source } => MaintenanceError::Poisoned { source },
+        E::Pages { source } => MaintenanceError::Pages { source },
+        E::Log { source } => MaintenanceError::Log { source },
+        E::ReadOnly => MaintenanceError::ReadOnly,
+        E::Closed => MaintenanceError::Closed,
+        other => MaintenanceError::Engine { kind: kind(other.kind()), source: Box::new(other) },
     }
 }
 

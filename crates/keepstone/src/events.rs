@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keepstone_types::{Timestamp, Version, lock_rank};
 
-use crate::stats::Operation;
+use crate::stats::{Operation, ReconcilerStats};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, RwLock};
 
 /// Something that happened in a store.
@@ -49,6 +49,25 @@ pub enum Event {
         commits: u64,
         /// Commits that failed since the store was opened.
         commits_failed: u64,
+    },
+    /// Row versions went from memory and the log into the page file, or could not. Those that a call asked for are told
+    /// at its end; those that happened by themselves at the first commit after the interval of the metrics, or when
+    /// statistics are asked for.
+    Checkpoint {
+        /// Whether it was done; a failed one may have folded a part.
+        done: bool,
+        /// Row versions folded.
+        rows: u64,
+        /// Bytes written to the page file.
+        bytes: u64,
+        /// How long the call took; `None` when it happened by itself.
+        took: Option<Duration>,
+    },
+    /// What waits to be folded was predicted to pass 70 % of the memory for it. Told as checkpoints that happened by
+    /// themselves are.
+    Pressure {
+        /// What the controller sees now.
+        reconciler: ReconcilerStats,
     },
     /// A threshold was passed: upwards an alert begins, downwards it ends.
     Alert {

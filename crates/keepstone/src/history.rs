@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::vec;
 
-use keepstone_types::{NodeId, Timestamp, Version};
+use keepstone_types::{NodeId, Timestamp, ValueRef, Version};
 use serde::de::DeserializeOwned;
 
 use crate::collection::Collection;
 use crate::error::ReadError;
 use crate::error_map::read_error;
-use crate::layout::{self, CollectionId, KeyEntry};
+use crate::layout::{self, KeyEntry};
 use crate::node::Node;
 use crate::read::damaged;
-use crate::record::NodeRecord;
 use crate::stats::Operation;
 use crate::store::Store;
 
@@ -23,10 +22,29 @@ use crate::store::Store;
 pub struct HistoryEntry<T> {
     /// The version.
     pub version: Version,
-    /// When it was committed.
+    /// When it was committed; [`Timestamp::EPOCH`] when the version is below the oldest that is kept, whose times go.
     pub time: Timestamp,
     /// The node, all of it; `None` when the version deleted it.
     pub node: Option<Node<T>>,
+}
+
+/// A version that changed a row of a node.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    version: Version,
+    time: Timestamp,
+    /// Whether the row of the key is among them. A deletion changes it, so a version that did not deleted nothing, even if
+    /// the node is not there any more: what deleted it is no longer kept, and its id may have been given to another key.
+    is_of_key: bool,
+}
+
+/// A node as a version left it.
+#[derive(Debug)]
+enum State<T> {
+    There(Node<T>),
+    Absent,
+    /// What it was is no longer kept.
+    Gone,
 }
 
 /// The versions of a node, newest first; see [`Collection::history`]. Ends after an error.
@@ -35,15 +53,19 @@ pub struct History<T> {
     collection: Collection<T>,
     store: Store,
     key: String,
-    versions: Peekable<vec::IntoIter<(Version, Timestamp)>>,
+    versions: Peekable<vec::IntoIter<Change>>,
     /// The node at the version that comes next, when it was read already.
-    ahead: Option<Option<Node<T>>>,
+    ahead: Option<State<T>>,
+    /// The version that came last.
+    newer: Option<Version>,
     error: Option<ReadError>,
 }
 
 impl<T> Collection<T> {
     /// What the node with this key was, newest first, deletions included. A node that was deleted and made again has one
-    /// history. Changes of links are not part of it; [`Store::diff`] shows them.
+    /// history. Changes of links are not part of it; [`Store::diff`] shows them. It goes back as far as versions are kept:
+    /// the oldest entry is what the node was at the oldest version that is kept, under the newest version before it that
+    /// still has a row of the node.
     pub fn history(&self, store: &Store, key: &str) -> History<T> {
         let found = self.inner.store.measure(Operation::History, || versions_of(self, store, key));
         let (versions, error) = match found {
@@ -56,94 +78,95 @@ impl<T> Collection<T> {
             key: key.to_owned(),
             versions: versions.into_iter().peekable(),
             ahead: None,
+            newer: None,
             error,
         }
     }
 }
 
 /// The versions that changed a row of any node that had this key, newest first.
-fn versions_of<T>(
-    collection: &Collection<T>,
-    store: &Store,
-    key: &str,
-) -> Result<Vec<(Version, Timestamp)>, ReadError> {
+fn versions_of<T>(collection: &Collection<T>, store: &Store, key: &str) -> Result<Vec<Change>, ReadError> {
     let (expected, found) = (store.id(), collection.inner.store.store_id);
     if expected != found {
         return Err(ReadError::WrongStore { expected, found });
     }
     let database = &store.inner.database;
     let row = layout::key_row(collection.inner.id, key);
-    let mut ids = BTreeSet::<NodeId>::new();
-    for entry in database.history(layout::KEYS, &row).map_err(read_error)? {
-        let Some(value) = entry.map_err(read_error)?.value else { continue };
-        let entry = KeyEntry::decode(&value);
-        ids.insert(entry.ok_or_else(|| damaged(layout::KEYS, &row, "it is not a state and an id"))?.id);
-    }
+    // Whose the key was from each of its versions on. An id given by the caller can have had another key before or since,
+    // and its rows of then are not this key's.
+    let mut owners: BTreeMap<Version, Option<NodeId>> = BTreeMap::new();
     let mut versions = BTreeMap::new();
-    for id in ids {
-        add_versions(store, (collection.inner.id, key), id, &mut versions)?;
-    }
-    Ok(versions.into_iter().rev().collect())
-}
-
-/// Adds the versions that changed a row of `id` while it had the key. An id given by the caller can have had another
-/// key before or since.
-fn add_versions(
-    store: &Store,
-    place: (CollectionId, &str),
-    id: NodeId,
-    versions: &mut BTreeMap<Version, Timestamp>,
-) -> Result<(), ReadError> {
-    let (database, row) = (&store.inner.database, id.to_bytes());
-    let mut owned = BTreeMap::new();
-    for entry in database.history(layout::NODES, row).map_err(read_error)? {
+    for entry in database.history(layout::KEYS, &row).map_err(read_error)? {
         let entry = entry.map_err(read_error)?;
-        let record = entry.value.map(|value| NodeRecord::decode(&value)).transpose();
-        let record = record.map_err(|what| damaged(layout::NODES, &row, what))?;
-        let is_owned = record.is_some_and(|record| (record.collection, &*record.key) == place);
-        owned.insert(entry.version, (entry.time, is_owned));
+        let damage = || damaged(layout::KEYS, &row, "it is not a state and an id");
+        let decode = |value: ValueRef| KeyEntry::decode(&value).map(|entry| entry.id).ok_or_else(damage);
+        owners.insert(entry.version, entry.value.map(decode).transpose()?);
+        versions.insert(entry.version, Change { version: entry.version, time: entry.time, is_of_key: true });
     }
-    let mut was_owned = false;
-    for (version, (time, is_owned)) in &owned {
-        if was_owned || *is_owned {
-            versions.insert(*version, *time);
-        }
-        was_owned = *is_owned;
-    }
-    for table in [layout::FINGERPRINTS, layout::EMBEDDINGS] {
-        for entry in database.history(table, row).map_err(read_error)? {
-            let entry = entry.map_err(read_error)?;
-            if owned.range(..=entry.version).next_back().is_some_and(|(_, (_, is_owned))| *is_owned) {
-                versions.insert(entry.version, entry.time);
+    let ids: BTreeSet<NodeId> = owners.values().copied().flatten().collect();
+    for id in ids {
+        let is_owned =
+            |version| owners.range(..=version).next_back().is_some_and(|(_, owner)| *owner == Some(id));
+        for table in [layout::NODES, layout::FINGERPRINTS, layout::EMBEDDINGS] {
+            for entry in database.history(table, id.to_bytes()).map_err(read_error)? {
+                let entry = entry.map_err(read_error)?;
+                if is_owned(entry.version) {
+                    let change = Change { version: entry.version, time: entry.time, is_of_key: false };
+                    versions.entry(entry.version).or_insert(change);
+                }
             }
         }
     }
-    Ok(())
+    Ok(versions.into_values().rev().collect())
 }
 
 impl<T: DeserializeOwned> History<T> {
-    fn node_at(&self, version: Version) -> Result<Option<Node<T>>, ReadError> {
-        self.collection.node(&self.store.at(version)?, &self.key)
+    /// The node as a version left it. If that is no longer kept, and no version changed it between that one and the oldest
+    /// that is kept, it was still so then, and is read there. `newer` is the version that changed it next.
+    fn node_at(&self, version: Version, newer: Option<Version>) -> Result<State<T>, ReadError> {
+        let mut at = version;
+        loop {
+            let then = match self.store.at(at) {
+                Ok(then) => then,
+                // The oldest that is kept may rise between two looks.
+                Err(ReadError::HistoryGone { oldest, .. })
+                    if oldest > at && newer.is_none_or(|newer| newer > oldest) =>
+                {
+                    at = oldest;
+                    continue;
+                }
+                Err(ReadError::HistoryGone { .. }) => return Ok(State::Gone),
+                Err(error) => return Err(error),
+            };
+            let node = self.collection.node(&then, &self.key)?;
+            return Ok(node.map_or(State::Absent, State::There));
+        }
     }
 
     /// The next entry. A version that changed nothing but a reservation leaves no node before and after: it is skipped.
     fn advance(&mut self) -> Result<Option<HistoryEntry<T>>, ReadError> {
-        while let Some((version, time)) = self.versions.next() {
-            let node = match self.ahead.take() {
-                Some(node) => node,
-                None => self.node_at(version)?,
+        while let Some(Change { version, time, is_of_key }) = self.versions.next() {
+            let newer = self.newer.replace(version);
+            let state = match self.ahead.take() {
+                Some(state) => state,
+                None => self.node_at(version, newer)?,
             };
-            if node.is_some() {
-                return Ok(Some(HistoryEntry { version, time, node }));
+            match state {
+                State::There(node) => return Ok(Some(HistoryEntry { version, time, node: Some(node) })),
+                State::Absent if is_of_key => {}
+                State::Gone | State::Absent => continue,
             }
-            let older = match self.versions.peek().copied() {
-                Some((older, _)) => self.node_at(older)?,
-                None => None,
-            };
-            let was_there = older.is_some();
-            self.ahead = Some(older);
+            let Some(older) = self.versions.peek().copied() else { continue };
+            // Below the oldest that is kept there may have been a deletion before this one, of which nothing is left.
+            let before = older.version.max(self.store.inner.database.oldest_version());
+            if before >= version {
+                continue;
+            }
+            let state = self.node_at(before, Some(version))?;
+            let was_there = matches!(state, State::There(_));
+            self.ahead = (before == older.version).then_some(state);
             if was_there {
-                return Ok(Some(HistoryEntry { version, time, node }));
+                return Ok(Some(HistoryEntry { version, time, node: None }));
             }
         }
         Ok(None)

@@ -10,8 +10,7 @@
 //! Transactions are serializable unless told otherwise. Both ends of a link change in one commit, and deleting a node
 //! ends its links. A reader sees one version, whole: never half a commit, half a node or half a fingerprint.
 //!
-//! **Limits.** In this release the log is the store: it is replayed at open and held in memory, so a store is bounded by
-//! memory and never shrinks. [`limits`] has the sizes that are refused. One process writes at a time.
+//! **Limits.** Old versions stay as the [`Retention`] says. One process writes at a time. [`limits`] has what is refused.
 //!
 //! ```
 //! use keepstone::{Direction, NodePatch, Store};
@@ -59,6 +58,7 @@ mod layout;
 pub mod limits;
 mod link;
 mod linking;
+mod maintenance;
 mod node;
 mod options;
 mod read;
@@ -87,13 +87,14 @@ pub use keepstone_types::{
 };
 pub use keepstone_vfs::{MemoryVfs, OsVfs, Vfs};
 pub use link::{Direction, Link};
+pub use maintenance::{CheckpointReport, CompactReport, GcReport, MaintenanceError, RepairReport};
 pub use node::{Node, NodePatch};
-pub use options::{Access, Durability, Existence, Recovery, StoreOptions};
+pub use options::{Access, Durability, Existence, ParseRetentionError, Recovery, Retention, StoreOptions};
 pub use read::Read;
 pub use recovery::RecoveryReport;
 pub use settings::{Range, SettingError, SettingInfo, SettingWarning};
 pub use snapshot::{At, Snapshot};
-pub use stats::{Operation, Stats};
+pub use stats::{Operation, Recommendation, ReconcilerStats, Stats};
 pub use store::Store;
 pub use txn::{Committed, Isolation, PendingCommit, Receipt, Txn, TxnOptions};
 pub use versions::{ChangeKind, NodeChange, Tag, VersionInfo};

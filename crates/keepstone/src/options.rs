@@ -88,8 +88,88 @@ pub enum Recovery {
     Strict,
     /// What is before the damage is kept, and the rest put aside.
     Prefix,
-    /// Opens read-only at the last checkpoint. An error until there are checkpoints.
+    /// Opens what the last checkpoint has, for reading only; the log is not looked at.
     ReadOnlyAtCheckpoint,
+}
+
+/// How long versions that are not the newest are kept. A version with a name, and one that a snapshot reads, stay as long
+/// as the name or the snapshot does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retention {
+    /// For ever.
+    Forever,
+    /// For so long after a newer version took their place.
+    For(Duration),
+    /// Not at all.
+    None,
+}
+
+impl Default for Retention {
+    /// Seven days.
+    fn default() -> Self {
+        Self::For(Duration::from_secs(7 * 24 * 60 * 60))
+    }
+}
+
+/// As the setting is written: `forever`, `none`, or the time in the largest unit that it is a multiple of: `7d`, `36h`,
+/// `90m`, `45s`.
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forever => f.write_str("forever"),
+            Self::None => f.write_str("none"),
+            Self::For(time) => {
+                let seconds = time.as_secs();
+                let fits = |unit: &&(char, u64)| seconds.is_multiple_of(unit.1);
+                let (name, unit) = TIME_UNITS.iter().find(fits).copied().unwrap_or(('s', 1));
+                write!(f, "{}{name}", seconds.checked_div(unit).unwrap_or(seconds))
+            }
+        }
+    }
+}
+
+/// A text that says no retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {}", RETENTION_WORDS)]
+pub struct ParseRetentionError;
+
+/// What a retention is written as.
+pub(crate) const RETENTION_WORDS: &str = "forever, none, or a time of 1s to 36500d as 7d, 12h, 30m or 45s";
+
+/// Units of time with their seconds, the largest first.
+const TIME_UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+/// A hundred years: what is kept longer is kept for ever.
+const RETENTION_SECONDS_MAX: u64 = 36_500 * 86_400;
+
+impl Retention {
+    /// Whether a time is from a second to a hundred years.
+    pub(crate) fn is_in_range(self) -> bool {
+        match self {
+            Self::For(time) => (1..=RETENTION_SECONDS_MAX).contains(&time.as_secs()),
+            Self::Forever | Self::None => true,
+        }
+    }
+}
+
+impl std::str::FromStr for Retention {
+    type Err = ParseRetentionError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRetentionError> {
+        match text {
+            "forever" => return Ok(Self::Forever),
+            "none" => return Ok(Self::None),
+            _ => {}
+        }
+        let parse = |(name, unit): &(char, u64)| {
+            let number = text.strip_suffix(*name)?;
+            let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+            number.parse::<u64>().ok().filter(|_| is_plain)?.checked_mul(*unit)
+        };
+        let seconds = TIME_UNITS.iter().find_map(parse).ok_or(ParseRetentionError)?;
+        let found = Self::For(Duration::from_secs(seconds));
+        if found.is_in_range() { Ok(found) } else { Err(ParseRetentionError) }
+    }
 }
 
 /// How a store is opened.
@@ -116,6 +196,15 @@ pub struct StoreOptions {
     /// `None` takes what the store was made with.
     pub(crate) durability: Option<Durability>,
     pub(crate) recovery: Recovery,
+    /// `None` takes what the store was made with.
+    pub(crate) retention: Option<Retention>,
+    pub(crate) page_size: u64,
+    pub(crate) cache_bytes: u64,
+    pub(crate) checkpoint_memory_bytes: u64,
+    pub(crate) checkpoint_log_bytes: u64,
+    pub(crate) checkpoint_age_ms: u64,
+    pub(crate) checkpoint_idle_ms: u64,
+    pub(crate) checkpoint_slice_keys: u64,
     pub(crate) force_network: bool,
     pub(crate) histograms: bool,
     pub(crate) interval_ms: u64,
@@ -138,6 +227,14 @@ impl Default for StoreOptions {
             access: Access::default(),
             durability: None,
             recovery: Recovery::default(),
+            retention: None,
+            page_size: 8_192,
+            cache_bytes: 64 << 20,
+            checkpoint_memory_bytes: 64 << 20,
+            checkpoint_log_bytes: 256 << 20,
+            checkpoint_age_ms: 300_000,
+            checkpoint_idle_ms: 5_000,
+            checkpoint_slice_keys: 8_192,
             force_network: false,
             histograms: true,
             interval_ms: 1_000,
@@ -248,6 +345,52 @@ impl StoreOptions {
         Self { recovery, ..self }
     }
 
+    /// How long versions that are not the newest are kept: a second to a hundred years, for ever, or not at all. By default
+    /// what the store was made with, and seven days for a new one.
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { retention: Some(retention), ..self }
+    }
+
+    /// Bytes of a page of a new store: 4,096, 8,192 (the default) or 16,384. A store that is there keeps what it was made
+    /// with.
+    pub fn page_size(self, page_size: u64) -> Self {
+        Self { page_size, ..self }
+    }
+
+    /// Bytes of pages that are kept in memory: 1 MiB to 1 TiB, by default 64 MiB.
+    pub fn cache_bytes(self, cache_bytes: u64) -> Self {
+        Self { cache_bytes, ..self }
+    }
+
+    /// Bytes of row versions in memory that make a checkpoint due: up to 1 TiB, by default 64 MiB; 0 turns the trigger
+    /// off. As much again may be in memory while they are folded, and commits are slowed as that fills.
+    pub fn checkpoint_memory_bytes(self, checkpoint_memory_bytes: u64) -> Self {
+        Self { checkpoint_memory_bytes, ..self }
+    }
+
+    /// Bytes of log segments that make a checkpoint due: up to 1 TiB, by default 256 MiB; 0 turns the trigger off.
+    pub fn checkpoint_log_bytes(self, checkpoint_log_bytes: u64) -> Self {
+        Self { checkpoint_log_bytes, ..self }
+    }
+
+    /// The age of the oldest commit that is not folded at which a checkpoint is due: up to 30 days, by default five
+    /// minutes; zero turns the trigger off. A handful of rows is never worth a checkpoint by age.
+    pub fn checkpoint_age(self, age: Duration) -> Self {
+        Self { checkpoint_age_ms: millis(age), ..self }
+    }
+
+    /// How long nobody must have committed for a checkpoint to be due: up to 30 days, by default five seconds; zero turns
+    /// the trigger off. A handful of rows is never worth a checkpoint by idleness.
+    pub fn checkpoint_idle(self, idle: Duration) -> Self {
+        Self { checkpoint_idle_ms: millis(idle), ..self }
+    }
+
+    /// Keys that are folded in one go: 1 to 1,048,576, by default 8,192. It bounds what is written between two points at
+    /// which a checkpoint can be stopped.
+    pub fn checkpoint_slice_keys(self, checkpoint_slice_keys: u64) -> Self {
+        Self { checkpoint_slice_keys, ..self }
+    }
+
     /// Opens also on a network file system, where locks and syncs cannot be trusted.
     pub fn force_network(self, force_network: bool) -> Self {
         Self { force_network, ..self }
@@ -327,5 +470,36 @@ impl StoreOptions {
         dir: impl AsRef<Path>,
     ) -> Result<Store, OpenError> {
         Store::open_inner(vfs, clock, dir.as_ref(), self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_reads_back_as_it_is_written() {
+        for text in ["forever", "none", "7d", "36h", "90m", "45s", "1s", "36500d"] {
+            assert_eq!(text.parse::<Retention>().unwrap().to_string(), text);
+        }
+        assert_eq!("120m".parse::<Retention>().unwrap().to_string(), "2h");
+        assert_eq!(Retention::default().to_string(), "7d");
+        for text in [
+            "",
+            "d",
+            "7",
+            "0s",
+            "-1d",
+            "+1d",
+            "7 d",
+            "7w",
+            "36501d",
+            "99999999999999999999d",
+            "Forever",
+            "1.5h",
+        ] {
+            let error = text.parse::<Retention>().unwrap_err();
+            assert!(error.to_string().starts_with("expected forever, none"), "{text:?}: {error}");
+        }
     }
 }

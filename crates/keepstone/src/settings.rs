@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::options::{Access, Durability, Existence, Recovery, StoreOptions};
+use crate::options::{Access, Durability, Existence, RETENTION_WORDS, Recovery, Retention, StoreOptions};
 
 /// A setting that is out of its range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +66,8 @@ pub enum Range {
         /// What the number is a multiple of.
         multiple_of: u64,
     },
+    /// One of these whole numbers.
+    Numbers(&'static [u64]),
     /// One of these words.
     Words(&'static str),
 }
@@ -76,6 +78,18 @@ impl fmt::Display for Range {
             Self::Number { min, max, multiple_of: 1 } => write!(f, "{min} to {max}"),
             Self::Number { min, max, multiple_of } => {
                 write!(f, "{min} to {max} in multiples of {multiple_of}")
+            }
+            Self::Numbers(numbers) => {
+                for (place, number) in numbers.iter().enumerate() {
+                    let is_last = place.saturating_add(1) == numbers.len();
+                    let between = match (place, is_last) {
+                        (0, _) => "",
+                        (_, false) => ", ",
+                        (_, true) => " or ",
+                    };
+                    write!(f, "{between}{number}")?;
+                }
+                Ok(())
             }
             Self::Words(words) => f.write_str(words),
         }
@@ -107,6 +121,17 @@ const fn number(
 ) -> Setting {
     let (min, max, multiple_of) = bounds;
     let range = Range::Number { min, max, multiple_of };
+    Setting { info: SettingInfo { field, variable, range }, access: Reach::Number(get, set) }
+}
+
+const fn one_of(
+    field: &'static str,
+    variable: &'static str,
+    allowed: &'static [u64],
+    get: fn(&StoreOptions) -> Option<u64>,
+    set: fn(&mut StoreOptions, u64),
+) -> Setting {
+    let range = Range::Numbers(allowed);
     Setting { info: SettingInfo { field, variable, range }, access: Reach::Number(get, set) }
 }
 
@@ -147,8 +172,10 @@ fn parse_durability(text: &str) -> Option<Durability> {
     }
 }
 
+const THIRTY_DAYS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
 /// Every setting, in the order in which errors are found.
-pub(crate) const SETTINGS: [Setting; 16] = [
+pub(crate) const SETTINGS: [Setting; 24] = [
     words("existence", "KEEPSTONE_EXISTENCE", "create, must-exist or create-if-missing", |options, text| {
         put(
             &mut options.existence,
@@ -188,6 +215,58 @@ pub(crate) const SETTINGS: [Setting; 16] = [
             },
         )
     }),
+    words("retention", "KEEPSTONE_RETENTION", RETENTION_WORDS, |options, text| {
+        put(&mut options.retention, text.parse().ok().map(Some))
+    }),
+    one_of(
+        "page_size",
+        "KEEPSTONE_PAGE_SIZE",
+        &[4_096, 8_192, 16_384],
+        |options| Some(options.page_size),
+        |options, value| options.page_size = value,
+    ),
+    number(
+        "cache_bytes",
+        "KEEPSTONE_CACHE_BYTES",
+        (1 << 20, 1 << 40, 1),
+        |options| Some(options.cache_bytes),
+        |options, value| options.cache_bytes = value,
+    ),
+    number(
+        "checkpoint_memory_bytes",
+        "KEEPSTONE_CHECKPOINT_MEMORY_BYTES",
+        (0, 1 << 40, 1),
+        |options| Some(options.checkpoint_memory_bytes),
+        |options, value| options.checkpoint_memory_bytes = value,
+    ),
+    number(
+        "checkpoint_log_bytes",
+        "KEEPSTONE_CHECKPOINT_LOG_BYTES",
+        (0, 1 << 40, 1),
+        |options| Some(options.checkpoint_log_bytes),
+        |options, value| options.checkpoint_log_bytes = value,
+    ),
+    number(
+        "checkpoint_age_ms",
+        "KEEPSTONE_CHECKPOINT_AGE_MS",
+        (0, THIRTY_DAYS_MS, 1),
+        |options| Some(options.checkpoint_age_ms),
+        |options, value| options.checkpoint_age_ms = value,
+    ),
+    number(
+        "checkpoint_idle_ms",
+        "KEEPSTONE_CHECKPOINT_IDLE_MS",
+        (0, THIRTY_DAYS_MS, 1),
+        |options| Some(options.checkpoint_idle_ms),
+        |options, value| options.checkpoint_idle_ms = value,
+    ),
+    number(
+        "checkpoint_slice_keys",
+        "KEEPSTONE_CHECKPOINT_SLICE_KEYS",
+        (1, 1 << 20, 1),
+        |options| Some(options.checkpoint_slice_keys),
+        |options, value| options.checkpoint_slice_keys = value,
+    ),
     words("force_network", "KEEPSTONE_FORCE_NETWORK", "true or false", |options, text| {
         put(&mut options.force_network, parse_bool(text))
     }),
@@ -277,14 +356,16 @@ impl Setting {
         let Reach::Number(get, _) = self.access else {
             return Ok(());
         };
-        let Range::Number { min, max, multiple_of } = self.info.range else {
-            return Ok(());
-        };
-        match get(options) {
-            Some(value) if !(min..=max).contains(&value) || !value.is_multiple_of(multiple_of) => {
-                Err(self.error(value.to_string()))
+        let is_allowed = |value: u64| match self.info.range {
+            Range::Number { min, max, multiple_of } => {
+                (min..=max).contains(&value) && value.is_multiple_of(multiple_of)
             }
-            _ => Ok(()),
+            Range::Numbers(numbers) => numbers.contains(&value),
+            Range::Words(_) => true,
+        };
+        match get(options).filter(|value| !is_allowed(*value)) {
+            Some(value) => Err(self.error(value.to_string())),
+            None => Ok(()),
         }
     }
 
@@ -310,6 +391,14 @@ pub(crate) fn check_all(options: &StoreOptions) -> Result<(), SettingError> {
             variable: "KEEPSTONE_DURABILITY",
             value: format!("relaxed:{max_commits}:{}", max_delay.as_millis()),
             range: "relaxed with at least 1 commit and 1 millisecond".to_owned(),
+        });
+    }
+    if let Some(retention) = options.retention.filter(|retention| !retention.is_in_range()) {
+        return Err(SettingError {
+            field: "retention",
+            variable: "KEEPSTONE_RETENTION",
+            value: retention.to_string(),
+            range: RETENTION_WORDS.to_owned(),
         });
     }
     let (low, high) = options.alert_commit_ms;
@@ -351,6 +440,7 @@ pub(crate) fn warnings(options: &StoreOptions) -> Vec<SettingWarning> {
         options.window_bytes_max.to_string(),
         "below 1 MiB, transactions that run beside many others fail with ConflictWindowExceeded",
     );
+    warn_of_checkpoints(options, &mut warn);
     warn(
         options.force_network,
         "force_network",
@@ -362,4 +452,35 @@ pub(crate) fn warnings(options: &StoreOptions) -> Vec<SettingWarning> {
         warn(true, "shards", shards.to_string(), reason);
     }
     found
+}
+
+/// What is questionable about checkpoints and what they keep.
+fn warn_of_checkpoints(options: &StoreOptions, warn: &mut impl FnMut(bool, &str, String, &'static str)) {
+    warn(
+        options.retention == Some(Retention::None),
+        "retention",
+        Retention::None.to_string(),
+        "older versions go with the next checkpoints unless they have a name: nothing that is changed by mistake comes back",
+    );
+    let memory = options.checkpoint_memory_bytes;
+    warn(
+        memory == 0,
+        "checkpoint_memory_bytes",
+        memory.to_string(),
+        "what is written stays in memory until another trigger, or somebody, makes a checkpoint",
+    );
+    warn(
+        (1..1 << 20).contains(&memory),
+        "checkpoint_memory_bytes",
+        memory.to_string(),
+        "below 1 MiB, checkpoints follow each other without a pause and commits are slowed",
+    );
+    let triggers =
+        [memory, options.checkpoint_log_bytes, options.checkpoint_age_ms, options.checkpoint_idle_ms];
+    warn(
+        triggers.iter().all(|trigger| *trigger == 0),
+        "checkpoint_log_bytes",
+        "0".to_owned(),
+        "with every trigger off, the log and memory grow until somebody makes a checkpoint",
+    );
 }

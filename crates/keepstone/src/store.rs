@@ -135,7 +135,10 @@ impl Store {
     /// Begins listening: the events from now on, until the listener is dropped.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.inner.hub.listen(self.inner.events_max)
+        let events = self.inner.hub.listen(self.inner.events_max);
+        // What happened before is no news.
+        self.inner.meters.folding.news(&self.inner.database.stats());
+        events
     }
 
     /// Runs `work` in a serializable transaction and commits it. When another commit was in the way it runs again, so
@@ -309,6 +312,7 @@ impl StoreInner {
                 if self.hub.is_on() && self.meters.is_due(after) {
                     let (commits, commits_failed) = self.meters.commits();
                     self.hub.emit(|| Event::Metrics { version, commits, commits_failed });
+                    self.tell_of_checkpoints(None);
                 }
             }
             Err(error) => {
@@ -318,6 +322,26 @@ impl StoreInner {
             }
         }
         result
+    }
+
+    /// Tells who listens of the checkpoints, and the pressure, since this was called last. The layer below counts both and
+    /// calls nobody, so they are told when somebody looks.
+    pub(crate) fn tell_of_checkpoints(&self, took: Option<Duration>) {
+        if self.hub.is_on() {
+            let found = self.database.stats();
+            self.tell_of(&found, took);
+        }
+    }
+
+    pub(crate) fn tell_of(&self, found: &mvcc::DatabaseStats, took: Option<Duration>) {
+        let news = self.meters.folding.news(found);
+        if news.failed > 0 || news.done > 0 {
+            let (rows, bytes) = (news.rows, news.bytes);
+            self.hub.emit(|| Event::Checkpoint { done: news.failed == 0, rows, bytes, took });
+        }
+        if news.pressed > 0 {
+            self.hub.emit(|| Event::Pressure { reconciler: self.database.reconciler_stats().into() });
+        }
     }
 
     fn alert(&self, took: Duration) {

@@ -28,6 +28,12 @@ pub struct VersionInfo {
     pub rows: u64,
 }
 
+impl VersionInfo {
+    fn of(info: keepstone_mvcc_temporal::CommitInfo) -> Self {
+        Self { version: info.version, time: info.time, rows: info.rows }
+    }
+}
+
 /// A version with a name, as [`Store::tags`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,18 +77,19 @@ impl Store {
     /// The store as it was at a version, under a name, or at a time.
     ///
     /// # Errors
-    /// When there is no such version or name, or the store is closed.
+    /// When there is no such version or name, the version is no longer kept, or the store is closed.
     pub fn at(&self, at: impl Into<At>) -> Result<Snapshot, ReadError> {
         let version = self.resolve(at)?;
-        let as_of = self.version_info(version).map_or(Timestamp::EPOCH, |info| info.time);
+        // What the view keeps is not pruned before its time is asked for.
         let view = self.inner.database.snapshot_at(version).map_err(read_error)?;
+        let as_of = self.version_info(version)?.map_or(Timestamp::EPOCH, |info| info.time);
         Ok(Snapshot { view, store: Arc::clone(&self.inner), as_of })
     }
 
     /// The store as it was at a time; the empty store before the first commit.
     ///
     /// # Errors
-    /// When the store is closed.
+    /// When what was current then is no longer kept, or the store is closed.
     pub fn at_time(&self, time: Timestamp) -> Result<Snapshot, ReadError> {
         Ok(Snapshot { as_of: time, ..self.at(time)? })
     }
@@ -94,7 +101,7 @@ impl Store {
     pub fn resolve(&self, at: impl Into<At>) -> Result<Version, ReadError> {
         match at.into() {
             At::Version(version) => Ok(version),
-            At::Time(time) => Ok(self.inner.database.version_at(time)),
+            At::Time(time) => self.inner.database.version_at(time).map_err(read_error),
             At::Name(name) => {
                 let found = self.inner.database.resolve_name(&name).map_err(read_error)?;
                 found.ok_or(ReadError::UnknownName { name })
@@ -122,17 +129,24 @@ impl Store {
         self.inner.database.sync().map_err(commit_error)
     }
 
-    /// The commit that made a version; `None` when none did.
-    #[must_use]
-    pub fn version_info(&self, version: Version) -> Option<VersionInfo> {
-        let info = self.inner.database.commit_info(version)?;
-        Some(VersionInfo { version: info.version, time: info.time, rows: info.rows })
+    /// The commit that made a version; `None` when none did, or it is no longer kept.
+    ///
+    /// # Errors
+    /// When the store is closed, or its files are damaged or cannot be read.
+    pub fn version_info(&self, version: Version) -> Result<Option<VersionInfo>, ReadError> {
+        Ok(self.inner.database.commit_info(version).map_err(read_error)?.map(VersionInfo::of))
     }
 
-    /// All versions, newest first; oldest first from the back.
-    pub fn versions(&self) -> impl DoubleEndedIterator<Item = VersionInfo> + Send + 'static {
-        let commits = self.inner.database.commits();
-        commits.map(|info| VersionInfo { version: info.version, time: info.time, rows: info.rows })
+    /// All versions that are kept, newest first; oldest first from the back. Ends after an error.
+    ///
+    /// # Errors
+    /// When the store is closed, or its files are damaged or cannot be read; so is each version.
+    pub fn versions(
+        &self,
+    ) -> Result<impl DoubleEndedIterator<Item = Result<VersionInfo, ReadError>> + Send + 'static, ReadError>
+    {
+        let commits = self.inner.database.commits().map_err(read_error)?;
+        Ok(commits.map(|info| info.map(VersionInfo::of).map_err(read_error)))
     }
 
     /// Gives a version a name that lasts until it is taken away, by a commit of its own. Naming it again the same is

@@ -6,12 +6,14 @@
 //!   creators never disagree, and a table exists exactly when a commit that wrote to it does.
 //! * `created` is the version of the first commit that carried the row; it is set by the log's leader or by recovery.
 //! * A table never goes away; rolling back keeps the catalog.
+//! * The maps are published as a whole, by one thread at a time, and have the same tables. Reading counts nothing.
 
+use imbl::OrdMap;
 use keepstone_types::{ValueRef, Version, lock_rank};
 
 use crate::error::CommitError;
 use crate::limits::{TABLE_NAME_LEN_MAX, TABLES_MAX};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, SkipMap};
+use crate::sync::{Arc, ArcSwap, AtomicU64, Mutex, Ordering};
 
 /// The number of a table within a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,32 +93,42 @@ impl Table {
     }
 }
 
+/// The tables by name and by number.
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    by_name: OrdMap<Arc<str>, Arc<Table>>,
+    by_id: OrdMap<TableId, Arc<Table>>,
+}
+
 /// All tables, read without a lock.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    by_name: SkipMap<Arc<str>, Arc<Table>>,
-    by_id: SkipMap<TableId, Arc<Table>>,
-    /// The next id to reserve; `None` when the numbers are used up.
+    tables: ArcSwap<Tables>,
+    /// The next id to reserve; `None` when the numbers are used up. Whoever holds it may publish.
     next: Mutex<Option<TableId>>,
 }
 
 impl Catalog {
     pub(crate) fn new() -> Self {
         Self {
-            by_name: SkipMap::new(),
-            by_id: SkipMap::new(),
+            tables: ArcSwap::from_pointee(Tables::default()),
             next: Mutex::new(lock_rank::MVCC_CATALOG, Some(TableId::FIRST_USER)),
         }
     }
 
+    /// The number of the table of a name, reserved or made.
+    pub(crate) fn id(&self, name: &str) -> Option<TableId> {
+        self.tables.load().by_name.get(name).map(|table| table.id)
+    }
+
     /// The table of a name, reserved or made.
-    pub(crate) fn get(&self, name: &str) -> Option<Arc<Table>> {
-        self.by_name.get(name).map(|entry| Arc::clone(entry.value()))
+    fn get(&self, name: &str) -> Option<Arc<Table>> {
+        self.tables.load().by_name.get(name).map(Arc::clone)
     }
 
     /// The table of an id, reserved or made.
     pub(crate) fn table(&self, id: TableId) -> Option<Arc<Table>> {
-        self.by_id.get(&id).map(|entry| Arc::clone(entry.value()))
+        self.tables.load().by_id.get(&id).map(Arc::clone)
     }
 
     /// The name of a table as an error prints it.
@@ -139,16 +151,19 @@ impl Catalog {
             return Ok(table);
         }
         let full = CommitError::TooManyTables { max: TABLES_MAX };
-        let id = (*next).filter(|_| self.by_id.len() < TABLES_MAX).ok_or(full)?;
+        let id = (*next).filter(|_| self.tables.load().by_id.len() < TABLES_MAX).ok_or(full)?;
         let table = Arc::new(Table::new(id, Arc::from(name)));
         self.install(&table);
         *next = id.next();
         Ok(table)
     }
 
+    /// Publishes the maps with one more table; called under the lock of `next`.
     fn install(&self, table: &Arc<Table>) {
-        self.by_id.insert(table.id, Arc::clone(table));
-        self.by_name.insert(Arc::clone(&table.name), Arc::clone(table));
+        let mut tables = Tables::clone(&self.tables.load());
+        tables.by_id.insert(table.id, Arc::clone(table));
+        tables.by_name.insert(Arc::clone(&table.name), Arc::clone(table));
+        self.tables.store(Arc::new(tables));
     }
 
     /// Takes over a table that recovery found.
@@ -162,8 +177,9 @@ impl Catalog {
 
     /// The names of the tables that exist at `version`, sorted.
     pub(crate) fn names_at(&self, version: Version) -> Vec<Arc<str>> {
-        let existing = self.by_name.iter().filter(|entry| entry.value().exists_at(version));
-        existing.map(|entry| Arc::clone(entry.key())).collect()
+        let tables = self.tables.load();
+        let existing = tables.by_name.iter().filter(|(_, table)| table.exists_at(version));
+        existing.map(|(name, _)| Arc::clone(name)).collect()
     }
 }
 

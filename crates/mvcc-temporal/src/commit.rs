@@ -88,23 +88,26 @@ impl LogSink for CommitSink {
                 }
             }
         }
-        self.shared.memtables.with_active(|memtable| {
+        self.shared.stack.with_active(|memtable| {
             for row in item.rows {
                 memtable.insert(row.table, row.key, version, row.value);
             }
+            memtable.commits().push(item.entry);
         });
-        self.shared.commits.push(item.entry);
     }
 
     fn publish(&self, lsn: Lsn) {
-        if let Some(newest) = self.shared.commits.at_lsn(lsn) {
-            self.shared.memtables.with_active(|memtable| memtable.publish(newest.version()));
-        }
+        self.shared.stack.with_active(|memtable| {
+            if let Some(newest) = memtable.commits().at_lsn(lsn) {
+                memtable.publish(newest.version());
+            }
+        });
+        self.shared.alarm.committed();
     }
 
     fn durable(&self, lsn: Lsn) {
-        if let Some(newest) = self.shared.commits.at_lsn(lsn) {
-            self.shared.durable.fetch_max(newest.version().to_raw(), Ordering::AcqRel);
+        if let Some(newest) = self.shared.stack.with(|layers| layers.version_at_lsn(lsn)) {
+            self.shared.durable.fetch_max(newest.to_raw(), Ordering::AcqRel);
         }
     }
 
@@ -185,11 +188,11 @@ mod tests {
         assert_eq!(world.admit(2, &mut two), Ok((2, 101)), "time never falls");
         world.sink.apply(Lsn::new(1), one);
         world.sink.apply(Lsn::new(2), two);
-        let view = |world: &World| world.sink.shared.memtables.view();
-        assert!(view(&world).get(TableId::FIRST_USER, b"a").is_none(), "applied is not visible");
+        let view = |world: &World| world.sink.shared.stack.view();
+        assert!(view(&world).get(TableId::FIRST_USER, b"a").unwrap().is_none(), "applied is not visible");
         world.sink.publish(Lsn::new(1));
-        assert!(view(&world).get(TableId::FIRST_USER, b"a").is_some());
-        assert!(view(&world).get(TableId::FIRST_USER, b"b").is_none());
+        assert!(view(&world).get(TableId::FIRST_USER, b"a").unwrap().is_some());
+        assert!(view(&world).get(TableId::FIRST_USER, b"b").unwrap().is_none());
         world.sink.publish(Lsn::new(2));
         assert_eq!((world.visible(), world.sink.shared.durable().to_raw()), (2, 0));
         world.sink.durable(Lsn::new(2));

@@ -1,11 +1,12 @@
-//! The commit index: every commit in order, searched by version, by time or by place in the log.
+//! The commit index: the commits of a memtable in order, searched by version or by place in the log.
 //!
 //! Invariants:
-//! * Versions, times and log places strictly ascend, so one order serves all three searches.
+//! * Versions and log places strictly ascend, so one order serves both searches. Sequences are dense, so a commit's
+//!   place follows from its own.
 //! * One writer (the log's leader, or recovery); readers take no lock and never wait. An entry is stored before the
 //!   length that covers it, so whoever reads the length reads whole entries.
 
-use keepstone_types::{Lsn, Timestamp, Version};
+use keepstone_types::{Lsn, Version};
 
 use crate::commit_entry::CommitEntry;
 use crate::sync::{Arc, AtomicUsize, Ordering, SlotOnce};
@@ -91,33 +92,51 @@ impl CommitIndex {
         self.newest_where(|entry| entry.version() <= version)
     }
 
-    /// The commit that made exactly `version`.
-    pub(crate) fn exact(&self, version: Version) -> Option<&Arc<CommitEntry>> {
-        self.at_or_below(version).filter(|entry| entry.version() == version)
+    /// The oldest commit.
+    pub(crate) fn first(&self) -> Option<&Arc<CommitEntry>> {
+        if self.len() == 0 { None } else { self.get(0) }
     }
 
-    /// The newest commit at or before `time`, among those at or below `visible`.
-    pub(crate) fn at_time(&self, time: Timestamp, visible: Version) -> Option<&Arc<CommitEntry>> {
-        self.newest_where(|entry| entry.time() <= time && entry.version() <= visible)
+    /// The newest commit, visible or not.
+    pub(crate) fn last(&self) -> Option<&Arc<CommitEntry>> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    /// The newest commit at or before a place in the order of all commits.
+    pub(crate) fn newest_to(&self, sequence: u64) -> Option<&Arc<CommitEntry>> {
+        let index = sequence.checked_sub(self.first()?.version().sequence())?;
+        self.get(usize::try_from(index).unwrap_or(usize::MAX).min(self.len().checked_sub(1)?))
+    }
+
+    /// The oldest commit at or behind a place in the order of all commits.
+    pub(crate) fn oldest_from(&self, sequence: u64) -> Option<&Arc<CommitEntry>> {
+        let index = sequence.saturating_sub(self.first()?.version().sequence());
+        self.get(usize::try_from(index).ok().filter(|index| *index < self.len())?)
     }
 
     /// The newest commit whose record is at or before `lsn`.
     pub(crate) fn at_lsn(&self, lsn: Lsn) -> Option<&Arc<CommitEntry>> {
-        let last = self.len().checked_sub(1).and_then(|last| self.get(last));
-        last.filter(|entry| entry.lsn() <= lsn).or_else(|| self.newest_where(|entry| entry.lsn() <= lsn))
+        self.last()
+            .filter(|entry| entry.lsn() <= lsn)
+            .or_else(|| self.newest_where(|entry| entry.lsn() <= lsn))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use keepstone_types::Timestamp;
+
     use super::*;
+
+    /// The sequence before the first commit of the index.
+    const FIRST_SEQUENCE: u64 = 40;
 
     fn index_of(count: u64) -> CommitIndex {
         let index = CommitIndex::new();
         for number in 1..=count {
             let entry = CommitEntry::new(Box::default());
             entry.admit(
-                Version::from_raw(number * 2),
+                Version::from_raw(FIRST_SEQUENCE + number),
                 Timestamp::from_micros(number * 10),
                 Lsn::new(number * 3),
             );
@@ -127,23 +146,27 @@ mod tests {
     }
 
     #[test]
-    fn finds_by_version_time_and_lsn() {
+    fn finds_by_version_sequence_and_lsn() {
         for count in [0_u64, 1, 63, 64, 65, 191, 192, 193, 5_000] {
             let index = index_of(count);
+            assert!(index.oldest_from(FIRST_SEQUENCE + count + 1).is_none());
+            let beyond = index.newest_to(u64::MAX).map(|entry| entry.version().to_raw());
+            assert_eq!(beyond, (count > 0).then_some(FIRST_SEQUENCE + count));
+            let first = index.oldest_from(0).map(|entry| entry.version().to_raw());
+            assert_eq!(first, (count > 0).then_some(FIRST_SEQUENCE + 1));
+            let ends = index.first().zip(index.last()).map(|(first, last)| (first.lsn(), last.lsn()));
+            assert_eq!(ends, (count > 0).then(|| (Lsn::new(3), Lsn::new(count * 3))));
             assert_eq!(index.len(), usize::try_from(count).unwrap());
             for number in 0..=count {
-                let version =
-                    |raw| index.at_or_below(Version::from_raw(raw)).map(|entry| entry.version().to_raw());
-                let expected = (number > 0).then_some(number * 2);
-                assert_eq!(version(number * 2), expected);
-                assert_eq!(version(number * 2 + 1), expected);
-                assert_eq!(index.exact(Version::from_raw(number * 2 + 1)).map(|entry| entry.lsn()), None);
-                let at = |micros, visible| {
-                    let found = index.at_time(Timestamp::from_micros(micros), Version::from_raw(visible));
-                    found.map(|entry| entry.version().to_raw())
-                };
-                assert_eq!(at(number * 10 + 9, u64::MAX), expected);
-                assert_eq!(at(u64::MAX, number * 2), expected);
+                let raw = FIRST_SEQUENCE + number;
+                let expected = (number > 0).then_some(raw);
+                let found = index.at_or_below(Version::from_raw(raw));
+                assert_eq!(found.map(|entry| entry.version().to_raw()), expected);
+                let found = index.newest_to(raw);
+                assert_eq!(found.map(|entry| entry.version().to_raw()), expected);
+                let found = index.oldest_from(raw).map(|entry| entry.version().to_raw());
+                assert_eq!(found, (count > 0).then_some(raw.max(FIRST_SEQUENCE + 1)));
+                assert_eq!(index.count_through(Version::from_raw(raw)), usize::try_from(number).unwrap());
                 let lsn = index.at_lsn(Lsn::new(number * 3 + 2)).map(|entry| entry.version().to_raw());
                 assert_eq!(lsn, expected);
             }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use keepstone_types::{Timestamp, Version};
 use keepstone_wal::{Durability, Record, RecordKind, Ticket};
 
+use crate::checkpoint::{Reason, room, run};
 use crate::commit::CommitItem;
 use crate::commit_entry::CommitEntry;
 use crate::database::Inner;
-use crate::error::CommitError;
+use crate::error::{CheckpointError, CommitError};
 use crate::log_error::{commit_error, refusal};
 use crate::read_set::ReadSet;
-use crate::record;
-use crate::sync::{Arc, Ordering};
+use crate::readers::Registration;
+use crate::record::{self, Row};
+use crate::sync::{Arc, Ordering, thread};
 use crate::txn::{Isolation, Receipt};
 use crate::window::{Basis, Footprint, Refusal};
 use crate::write_set::WriteSet;
@@ -33,7 +35,7 @@ pub(crate) struct Intent {
     /// The version its last call saw: what a transaction without writes reports.
     pub(crate) view: Version,
     /// The version it is validated from.
-    pub(crate) began: Version,
+    pub(crate) held: Arc<Registration>,
     pub(crate) reads: ReadSet,
     pub(crate) writes: WriteSet,
     pub(crate) everything: bool,
@@ -57,21 +59,23 @@ fn receipt(entry: &CommitEntry) -> Receipt {
 }
 
 /// The receipt of a transaction that wrote nothing.
-fn read_receipt(inner: &Inner, view: Version) -> Receipt {
-    let time = inner.shared.commits.at_or_below(view).map_or(Timestamp::EPOCH, |commit| commit.time());
-    Receipt { version: view, time, rows: 0 }
+fn read_receipt(inner: &Inner, view: Version) -> Result<Receipt, CommitError> {
+    let commit = inner.shared.stack.with(|layers| layers.commit_at_or_below(view))?;
+    let time = commit.map_or(Timestamp::EPOCH, |commit| commit.time);
+    Ok(Receipt { version: view, time, rows: 0 })
 }
 
 /// Commits and waits.
 pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitError> {
-    let (txn, began, durability) = (intent.txn, intent.began, intent.durability);
+    let (txn, began, durability) = (intent.txn, intent.held.version(), intent.durability);
     let view = intent.view;
     let started = inner.shared.clock.monotonic();
     let result = (|| {
         let _call = inner.shared.enter()?;
         let Some(prepared) = prepare(inner, intent)? else {
-            return Ok(read_receipt(inner, view));
+            return read_receipt(inner, view);
         };
+        slow_down(inner);
         let _turn = inner.shared.turns.pass();
         let done = inner.log.commit(prepared.record, prepared.item, durability);
         done.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
@@ -81,16 +85,26 @@ pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitErr
     result
 }
 
+/// Waits as long as the checkpoint asks of a committer, in proportion to what waits to be folded.
+fn slow_down(inner: &Inner) {
+    let delay = inner.checkpointer.delay();
+    if !delay.is_zero() {
+        inner.shared.counters.slowed.add(1);
+        thread::sleep(delay);
+    }
+}
+
 /// Hands the commit to the log.
 pub(crate) fn submit(inner: &Inner, intent: Intent) -> Result<Submitted, CommitError> {
-    let (txn, began, durability) = (intent.txn, intent.began, intent.durability);
+    let (txn, began, durability) = (intent.txn, intent.held.version(), intent.durability);
     let view = intent.view;
     let started = inner.shared.clock.monotonic();
     let result = (|| {
         let _call = inner.shared.enter()?;
         let Some(prepared) = prepare(inner, intent)? else {
-            return Ok(Submitted::Nothing(read_receipt(inner, view)));
+            return Ok(Submitted::Nothing(read_receipt(inner, view)?));
         };
+        slow_down(inner);
         let _turn = inner.shared.turns.pass();
         let ticket = inner.log.submit(prepared.record, prepared.item, durability);
         let ticket = ticket.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
@@ -157,22 +171,24 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
         return Err(CommitError::ReadOnly);
     }
     let rows = intent.writes.into_rows();
+    must_have_room(inner, &rows)?;
     let record = Record::new(RecordKind::COMMIT, record::encode(&rows));
     let entry = CommitEntry::new(rows.iter().map(|row| (row.table, row.key.clone())).collect());
     let basis = match intent.isolation {
         Isolation::ReadCommitted => None,
         Isolation::Snapshot | Isolation::Serializable => {
             let basis = Basis {
-                view: intent.began,
+                view: intent.held.version(),
                 reads: intent.reads.finish(),
                 writes: Some(Arc::clone(&entry)),
                 everything: intent.everything,
-                validated: intent.began,
+                validated: intent.held.version(),
                 revocations: 0,
             };
             let validated = validate_outside(inner, basis);
             Some(Arc::new(
-                validated.map_err(|refused| refusal(&inner.shared, intent.txn, intent.began, refused))?,
+                validated
+                    .map_err(|refused| refusal(&inner.shared, intent.txn, intent.held.version(), refused))?,
             ))
         }
     };
@@ -180,6 +196,33 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
     let before = (Version::ZERO, Timestamp::EPOCH);
     let item = CommitItem { entry: Arc::clone(&entry), rows, basis, footprint, before };
     Ok(Some(Prepared { record, item, entry }))
+}
+
+/// Refuses a commit that adds something when the page file has no room to fold it into.
+fn must_have_room(inner: &Inner, rows: &[Row]) -> Result<(), CommitError> {
+    let bytes = rows.iter().filter_map(|row| Some(row.key.len().saturating_add(row.value.as_ref()?.len())));
+    let bytes = bytes.map(|len| u64::try_from(len).unwrap_or(u64::MAX)).fold(0, u64::saturating_add);
+    if bytes == 0 {
+        return Ok(());
+    }
+    let mut there = room::is_there(inner, bytes);
+    if matches!(there, Ok(false)) {
+        // What is folded needs no more room, and gives back what its log took.
+        if let Err(CheckpointError::Poisoned { source }) = run(inner, Reason::Asked) {
+            return Err(CommitError::Poisoned { source });
+        }
+        there = room::is_there(inner, bytes);
+    }
+    match there {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let what =
+                "the page file has no room to fold more into; delete something, or make room on the disk";
+            Err(CommitError::OutOfSpace { source: what.into() })
+        }
+        Err(CheckpointError::Poisoned { source }) => Err(CommitError::Poisoned { source }),
+        Err(error) => Err(CommitError::Log { source: error.into() }),
+    }
 }
 
 /// Validates against the commits since the view, a bounded number at a time, so that little is left for the queue's

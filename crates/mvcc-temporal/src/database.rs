@@ -1,24 +1,29 @@
 //! The store: beginning transactions, reading now and then, writing with retries, closing.
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
+use keepstone_pager::OpenReport;
 use keepstone_types::{Clock, StoreId, Timestamp, Version};
 use keepstone_vfs::{OsVfs, Vfs, VfsLock};
-use keepstone_wal::{Durability, Log, RecoveryReport};
+use keepstone_wal::{Durability, Log, RecoveryReport, Tending};
 
+use crate::checkpoint::pace::ReconcilerStats;
+use crate::checkpoint::{Checkpointer, Reason};
 use crate::commit::CommitSink;
-use crate::error::{CloseError, CommitError, OpenError, ReadError, WriteError};
+use crate::error::{CheckpointError, CloseError, CommitError, OpenError, ReadError, WriteError};
 use crate::gate::Turn;
 use crate::history::{CommitInfo, Commits, Diff, History};
 use crate::key_range::KeyRange;
 use crate::log_error::sync_error;
-use crate::options::DatabaseOptions;
+use crate::options::{DatabaseOptions, Retention};
 use crate::read::{Read, VersionedValue, sealed};
+use crate::readers::ReaderAllowance;
 use crate::scan::Scan;
 use crate::shared::Shared;
-use crate::snapshot::{Snapshot, read_row, scan_view};
+use crate::snapshot::{Snapshot, read_row, scan_version};
 use crate::stats::DatabaseStats;
 use crate::sync::{Arc, Mutex, thread};
 use crate::txn::{Receipt, Txn, TxnOptions};
@@ -28,20 +33,57 @@ const LOSSES_BEFORE_TURN: u32 = 8;
 /// The first wait after a lost race; it doubles with each, and a random part of it is waited.
 const JITTER_FIRST: Duration = Duration::from_micros(50);
 
-/// What every handle holds.
+/// An open store.
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Log<CommitSink>,
+    pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) window_bytes_max: usize,
     pub(crate) durability: Durability,
+    pub(crate) retention: Retention,
+    pub(crate) readers: ReaderAllowance,
+    pub(crate) checkpointer: Checkpointer,
     /// The store's lock file, until it is closed.
     pub(crate) lock: Mutex<Option<Box<dyn VfsLock>>>,
 }
 
-impl Drop for Inner {
+impl Inner {
+    /// Waits for calls in progress and closes the log; the folder is free afterwards, whoever still holds this.
+    fn end(&self) -> Result<(), CloseError> {
+        if !self.shared.calls.shut() {
+            return Err(CloseError::AlreadyClosed);
+        }
+        self.shared.alarm.end();
+        self.shared.calls.wait_empty();
+        let closed = self.log.close();
+        let lock = self.lock.lock().take();
+        drop(lock);
+        match closed {
+            Err(_) if self.shared.read_only => Ok(()),
+            closed => closed.map_err(|error| CloseError::Log { source: error.into() }),
+        }
+    }
+}
+
+/// What the caller's handles hold. The thread that checkpoints holds only what is in it, for as long as it works, so the
+/// store is closed with the last handle and not some time later.
+pub(crate) struct Handle(Arc<Inner>);
+
+impl Deref for Handle {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
     fn drop(&mut self) {
-        // Iterators may outlive the last handle; they end with `Closed`. The log closes itself when it is dropped.
-        self.shared.calls.shut();
+        // In a child of the process that opened it, the threads that would have to leave do not run.
+        if self.shared.must_be_same_process().is_ok() {
+            // There is nobody to report to; an unclean close is found and reported by the next opening.
+            self.end().unwrap_or_default();
+        }
     }
 }
 
@@ -49,7 +91,7 @@ impl Drop for Inner {
 /// [`close`](Database::close).
 #[derive(Clone)]
 pub struct Database {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Handle>,
 }
 
 impl fmt::Debug for Database {
@@ -94,7 +136,14 @@ impl Database {
         dir: &Path,
         options: DatabaseOptions,
     ) -> Result<Self, OpenError> {
-        crate::open::open(vfs, clock, dir, options).map(|inner| Self { inner: Arc::new(inner) })
+        let tending = options.log.tending;
+        let inner = Arc::new(crate::open::open(vfs, clock, dir, options)?);
+        // A model checker has threads enough.
+        if tending == Tending::Thread && !inner.shared.read_only && !cfg!(feature = "model") {
+            crate::checkpoint::start(&inner)
+                .map_err(|source| OpenError::Io { dir: inner.shared.dir.clone(), source: source.into() })?;
+        }
+        Ok(Self { inner: Arc::new(Handle(inner)) })
     }
 
     /// Begins a serializable transaction.
@@ -177,17 +226,17 @@ impl Database {
     /// When the store was closed.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         self.inner.shared.must_be_open()?;
-        Ok(Snapshot::new(Arc::clone(&self.inner), self.inner.shared.memtables.view()))
+        Ok(Snapshot::new(Arc::clone(&self.inner), self.inner.shared.hold_newest()?))
     }
 
     /// A snapshot of an older version.
     ///
     /// # Errors
-    /// When the version was never made or is not visible yet, or the store was closed.
+    /// When the version was never made, is not visible yet or is no longer retained, or the store was closed.
     pub fn snapshot_at(&self, version: Version) -> Result<Snapshot, ReadError> {
         self.inner.shared.must_be_open()?;
-        let view = self.inner.shared.view_of(version)?;
-        Ok(Snapshot::new(Arc::clone(&self.inner), view))
+        let held = self.inner.shared.hold(version)?;
+        Ok(Snapshot::new(Arc::clone(&self.inner), held))
     }
 
     /// The newest version that readers see.
@@ -202,45 +251,64 @@ impl Database {
         self.inner.shared.durable()
     }
 
-    /// The newest visible version committed at or before a time; version 0 when there is none.
+    /// The oldest version that is kept, and every one from it on; those below it are gone but for named ones.
     #[must_use]
-    pub fn version_at(&self, time: Timestamp) -> Version {
-        let shared = &self.inner.shared;
-        shared.commits.at_time(time, shared.visible()).map_or(Version::ZERO, |commit| commit.version())
+    pub fn oldest_version(&self) -> Version {
+        self.inner.shared.readers.floor()
     }
 
-    /// The commit that made a visible version.
-    #[must_use]
-    pub fn commit_info(&self, version: Version) -> Option<CommitInfo> {
+    /// The newest visible version committed at or before a time; version 0 when there is none, or when it, or one that may
+    /// have been it, is no longer retained.
+    ///
+    /// # Errors
+    /// When the store was closed, or the disk fails.
+    pub fn version_at(&self, time: Timestamp) -> Result<Version, ReadError> {
         let shared = &self.inner.shared;
-        let visible = Some(version).filter(|version| *version <= shared.visible())?;
-        shared.commits.exact(visible).map(|commit| CommitInfo::of(commit))
+        let _call = shared.enter()?;
+        let found = shared.stack.with(|layers| layers.commit_at_time(time, layers.visible()))?;
+        Ok(found.map_or(Version::ZERO, |commit| commit.version))
     }
 
-    /// All visible commits, newest first.
-    pub fn commits(&self) -> Commits {
+    /// The commit that made a visible version; `None` when there is none, or it is no longer retained.
+    ///
+    /// # Errors
+    /// When the store was closed, or the disk fails.
+    pub fn commit_info(&self, version: Version) -> Result<Option<CommitInfo>, ReadError> {
+        let shared = &self.inner.shared;
+        let _call = shared.enter()?;
+        if version > shared.visible() {
+            return Ok(None);
+        }
+        shared.stack.with(|layers| layers.commit(version))
+    }
+
+    /// All commits that are visible and retained, newest first.
+    ///
+    /// # Errors
+    /// When the store was closed, or the disk fails.
+    pub fn commits(&self) -> Result<Commits, ReadError> {
         Commits::new(Arc::clone(&self.inner.shared))
     }
 
-    /// All versions of a key, newest first, deletions included.
+    /// All retained versions of a key, newest first, deletions included.
     ///
     /// # Errors
     /// When the store was closed.
     pub fn history(&self, table: &str, key: impl AsRef<[u8]>) -> Result<History, ReadError> {
         let shared = Arc::clone(&self.inner.shared);
         shared.must_be_open()?;
-        let table = shared.catalog.get(table).map(|table| table.id);
-        let view = shared.memtables.view();
-        Ok(History::new(shared, view, table, key.as_ref()))
+        let table = shared.catalog.id(table);
+        let held = shared.hold_newest()?;
+        Ok(History::new(shared, held, table, key.as_ref()))
     }
 
     /// The rows that differ between two versions, by table and key. The first need not be the older.
     ///
     /// # Errors
-    /// When a version was never made or is not visible yet, or the store was closed.
+    /// When a version was never made, is not visible yet or is no longer retained, or the store was closed.
     pub fn diff(&self, from: Version, to: Version) -> Result<Diff, ReadError> {
         let shared = Arc::clone(&self.inner.shared);
-        let (before, after) = (shared.view_of(from)?, shared.view_of(to)?);
+        let (before, after) = (shared.hold(from)?, shared.hold(to)?);
         Diff::new(shared, before, after)
     }
 
@@ -265,10 +333,27 @@ impl Database {
         self.inner.log.sync().map(drop).map_err(sync_error)
     }
 
-    /// Does the log's chores that are due, for a store whose log was opened with `Tending::Caller`, which starts no
-    /// thread. False when there is nothing for the caller to do.
+    /// Folds everything committed so far into the page file, and lets the log go that held it. Writers and readers go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// When the disk fails or is full, or the store is read-only or closed. What was done stands.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
+        let shared = &self.inner.shared;
+        let _call = shared.enter()?;
+        if shared.read_only {
+            return Err(CheckpointError::ReadOnly);
+        }
+        crate::checkpoint::run(&self.inner, Reason::Asked)
+    }
+
+    /// Does the log's chores that are due, and aborts readers beyond their allowance, for a store whose log was opened with
+    /// `Tending::Caller`, which starts no thread. Checkpoints are left to [`checkpoint`](Database::checkpoint). False when there is nothing for the caller to do.
     pub fn tend(&self) -> bool {
-        self.inner.shared.enter().is_ok_and(|_call| self.inner.log.tend())
+        self.inner.shared.enter().is_ok_and(|_call| {
+            crate::checkpoint::prune::watch_readers(&self.inner).unwrap_or_default();
+            self.inner.log.tend()
+        })
     }
 
     /// What the store has done and holds.
@@ -278,7 +363,13 @@ impl Database {
         let counters = &shared.counters;
         let (window_commits, window_bytes) =
             log.with_admission(|admission| (admission.window.len(), admission.window.bytes()));
-        let (memtable_rows, memtable_bytes) = shared.memtables.size();
+        let (memtable_rows, memtable_bytes) = shared.stack.with(crate::layers::Layers::size);
+        let checkpointer = &self.inner.checkpointer;
+        let layers = shared.stack.current();
+        let ground = layers.ground();
+        let meta = ground.map(|ground| *ground.meta()).unwrap_or_default();
+        let pages = ground.map(|ground| ground.pages().stats()).unwrap_or_default();
+        let folded_rows = ground.map_or(0, |ground| ground.row_count());
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         DatabaseStats {
             begun: counters.begun.get(),
@@ -295,18 +386,47 @@ impl Database {
             window_bytes: number(window_bytes),
             memtable_rows,
             memtable_bytes,
-            commits: number(shared.commits.count_through(shared.visible())),
+            commits: shared.visible().sequence(),
             visible: shared.visible(),
             durable: shared.durable(),
+            slowed: counters.slowed.get(),
+            readers_warned: counters.readers_warned.get(),
+            readers_aborted: counters.readers_aborted.get(),
+            oldest: shared.readers.floor(),
+            checkpoints: checkpointer.checkpoints.get(),
+            checkpoint_slices: checkpointer.slices.get(),
+            checkpoint_failures: checkpointer.failures.get(),
+            rows_folded: checkpointer.rows.get(),
+            folded: meta.through,
+            folded_rows,
+            history_rows: meta.history.rows(),
+            pruned_rows: checkpointer.pruned.get(),
+            pressure_warnings: checkpointer.warnings.get(),
+            pages,
             commit_latency: counters.latency(),
             log: log.stats(),
         }
+    }
+
+    /// How the folding of what is in memory keeps up, by the controller that paces it.
+    #[must_use]
+    pub fn reconciler_stats(&self) -> ReconcilerStats {
+        let (_, waiting) = self.inner.shared.stack.with(crate::layers::Layers::size);
+        self.inner.checkpointer.observe(&self.inner, waiting);
+        self.inner.checkpointer.stats()
     }
 
     /// What opening found and did.
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         self.inner.log.recovery()
+    }
+
+    /// What opening the page file found and did.
+    #[must_use]
+    pub fn pages_report(&self) -> OpenReport {
+        let layers = self.inner.shared.stack.current();
+        layers.ground().map(|ground| ground.pages().open_report().clone()).unwrap_or_default()
     }
 
     /// The least durability of a commit: what the store was opened with, else what it was made with.
@@ -337,17 +457,7 @@ impl Database {
         if shared.must_be_same_process().is_err() {
             return Err(CloseError::Forked { opened_by: shared.opened_by });
         }
-        if !shared.calls.shut() {
-            return Err(CloseError::AlreadyClosed);
-        }
-        shared.calls.wait_empty();
-        let closed = self.inner.log.close();
-        let lock = self.inner.lock.lock().take();
-        drop(lock);
-        match closed {
-            Err(_) if shared.read_only => Ok(()),
-            closed => closed.map_err(|error| CloseError::Log { source: error.into() }),
-        }
+        self.inner.end()
     }
 }
 
@@ -373,12 +483,12 @@ impl Read for Database {
         key: impl AsRef<[u8]>,
     ) -> Result<Option<VersionedValue>, ReadError> {
         let shared = &self.inner.shared;
-        read_row(shared, table, |table| shared.memtables.get(table, key.as_ref()))
+        read_row(shared, table, |table| shared.stack.get(table, key.as_ref()))
     }
 
     fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
         let shared = &self.inner.shared;
-        scan_view(shared, shared.memtables.view(), table, range.into())
+        scan_version(shared, shared.hold_newest()?, table, range.into())
     }
 
     fn version(&self) -> Version {

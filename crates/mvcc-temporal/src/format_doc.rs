@@ -1,5 +1,6 @@
 //! Holds FORMAT.md against the constants, so that it cannot drift.
 
+use crate::ground::meta::META_FIELDS;
 use crate::identity::FIELDS;
 use crate::record::HEAD_FIELDS;
 
@@ -17,7 +18,7 @@ fn rendered(fields: &[(usize, &str)]) -> String {
 
 #[test]
 fn the_tables_of_the_document_are_those_of_the_code() {
-    for (mark, fields) in [("identity", FIELDS), ("head", HEAD_FIELDS)] {
+    for (mark, fields) in [("identity", FIELDS), ("head", HEAD_FIELDS), ("meta", META_FIELDS)] {
         let table = rendered(fields);
         let begin = format!("<!-- {mark} -->\n");
         let (_, rest) = DOCUMENT.split_once(&begin).unwrap();

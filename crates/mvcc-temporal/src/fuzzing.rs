@@ -24,7 +24,7 @@ use crate::identity::{FILE_LEN, FILE_NAME, Identity, MAGIC};
 use crate::names::{NAME_PREFIX, parse_name_row};
 use crate::record::{self, HEAD_LEN, Row, fill_head};
 use crate::sync::Arc;
-use crate::{Access, Database, DatabaseOptions, KeyRange, Read as _, WriteError};
+use crate::{Access, Database, DatabaseOptions, KeyRange, Read as _, Retention, WriteError};
 
 /// A target: name, function, most bytes of heap at once, fixed and per byte of input.
 pub type Target = (&'static str, fn(&[u8]), [usize; 2]);
@@ -140,7 +140,12 @@ fn arbitrary_identity(input: &mut Unstructured<'_>) -> Result<Identity> {
     };
     let (store_id, created) = (input.arbitrary()?, input.arbitrary()?);
     let (store_id, created) = (StoreId::from_bytes(store_id), Timestamp::from_micros(created));
-    Ok(Identity { store_id, created, durability, unknown_read_features: 0 })
+    let retention = match input.int_in_range(0..=2)? {
+        0 => Retention::Forever,
+        1 => Retention::For(Duration::from_micros(input.arbitrary()?)),
+        _ => Retention::None,
+    };
+    Ok(Identity { store_id, created, durability, retention, unknown_read_features: 0 })
 }
 
 fn made_identity(input: &mut Unstructured<'_>) -> Result<()> {
@@ -257,7 +262,7 @@ fn open(disk: &MemoryVfs, access: Access) -> std::result::Result<Database, crate
 type Content = Vec<(Version, Vec<(Arc<str>, Vec<u8>, Vec<u8>)>)>;
 
 fn content(database: &Database) -> Content {
-    let commits: Vec<_> = database.commits().collect();
+    let commits: Vec<_> = database.commits().unwrap().map(std::result::Result::unwrap).collect();
     let mut found = Vec::new();
     for commit in &commits {
         let then = database.snapshot_at(commit.version).unwrap();

@@ -8,10 +8,11 @@ use keepstone_types::{Timestamp, ValueRef, Version};
 use crate::catalog::TableId;
 use crate::commit_entry::{CommitEntry, RowKey};
 use crate::error::ReadError;
+use crate::layers::Layers;
 use crate::memtable::RowVersion;
+use crate::readers::Registration;
 use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::view::View;
 
 /// Versions of a key that are fetched at a time.
 const BATCH_VERSIONS: usize = 64;
@@ -22,7 +23,8 @@ const BATCH_VERSIONS: usize = 64;
 pub struct HistoryEntry {
     /// The version that wrote it.
     pub version: Version,
-    /// When that version was committed.
+    /// When that version was committed; the epoch when that is forgotten, because commits of its age are no longer retained
+    /// and only the row itself still is.
     pub time: Timestamp,
     /// The value; `None` for a deletion.
     pub value: Option<ValueRef>,
@@ -34,10 +36,11 @@ pub struct History {
     shared: Arc<Shared>,
     table: Option<TableId>,
     key: ValueRef,
-    view: View,
+    /// The newest version when the iterator was made; it and what is retained below it are kept for the iterator.
+    held: Arc<Registration>,
     /// The newest version that was not fetched yet; `None` when all were.
     next: Option<Version>,
-    batch: vec::IntoIter<RowVersion>,
+    batch: vec::IntoIter<HistoryEntry>,
 }
 
 impl std::fmt::Debug for History {
@@ -47,25 +50,39 @@ impl std::fmt::Debug for History {
 }
 
 impl History {
-    pub(crate) fn new(shared: Arc<Shared>, view: View, table: Option<TableId>, key: &[u8]) -> Self {
-        let next = Some(view.version());
-        Self { shared, table, key: ValueRef::copy_from(key), view, next, batch: Vec::new().into_iter() }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        held: Arc<Registration>,
+        table: Option<TableId>,
+        key: &[u8],
+    ) -> Self {
+        let next = Some(held.version());
+        Self { shared, table, key: ValueRef::copy_from(key), held, next, batch: Vec::new().into_iter() }
     }
 
     fn fetch(&mut self) -> Result<(), ReadError> {
         let (Some(table), Some(at)) = (self.table, self.next.take()) else { return Ok(()) };
         let _call = self.shared.enter()?;
-        let mut rows = Vec::new();
-        for memtable in self.view.memtables() {
-            let room = BATCH_VERSIONS.saturating_sub(rows.len());
-            rows.extend(memtable.versions(table, &self.key, at, room));
-        }
+        let held = Arc::clone(&self.held);
+        let _reading = held.call()?;
+        let layers = self.shared.stack.current();
+        let rows = layers.versions(table, &self.key, at, BATCH_VERSIONS)?;
         if rows.len() == BATCH_VERSIONS {
-            let oldest = rows.last().map(|row| row.version.to_raw());
-            self.next = oldest.and_then(|raw| raw.checked_sub(1)).map(Version::from_raw);
+            self.next = rows.last().and_then(|row| row.version.before());
         }
-        self.batch = rows.into_iter();
+        let mut entries = Vec::with_capacity(rows.len());
+        for RowVersion { version, value, .. } in rows {
+            let time = layers.commit(version)?.map_or(Timestamp::EPOCH, |commit| commit.time);
+            entries.push(HistoryEntry { version, time, value });
+        }
+        self.batch = entries.into_iter();
         Ok(())
+    }
+
+    fn end_with(&mut self, error: ReadError) -> Option<Result<HistoryEntry, ReadError>> {
+        self.next = None;
+        self.batch = Vec::new().into_iter();
+        Some(Err(error))
     }
 }
 
@@ -73,19 +90,18 @@ impl Iterator for History {
     type Item = Result<HistoryEntry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.shared.must_be_open() {
-            let had_more = self.next.take().is_some() || self.batch.next().is_some();
-            self.batch = Vec::new().into_iter();
-            return had_more.then_some(Err(error));
+        if let Err(error) = self.shared.must_be_open().and_then(|()| self.held.must_be_active()) {
+            let had_more = self.next.is_some() || !self.batch.as_slice().is_empty();
+            let ended = self.end_with(error);
+            return if had_more { ended } else { None };
         }
+        debug_assert!(self.next.is_none_or(|next| next <= self.held.version()), "it only goes down");
         if self.batch.as_slice().is_empty()
             && let Err(error) = self.fetch()
         {
-            return Some(Err(error));
+            return self.end_with(error);
         }
-        let RowVersion { version, value, .. } = self.batch.next()?;
-        let time = self.shared.commits.exact(version).map_or(Timestamp::EPOCH, |commit| commit.time());
-        Some(Ok(HistoryEntry { version, time, value }))
+        self.batch.next().map(Ok)
     }
 }
 
@@ -104,56 +120,87 @@ pub struct CommitInfo {
 }
 
 impl CommitInfo {
+    pub(crate) const fn new(version: Version, time: Timestamp, rows: u64) -> Self {
+        Self { version, time, rows }
+    }
+
     pub(crate) fn of(entry: &CommitEntry) -> Self {
         Self { version: entry.version(), time: entry.time(), rows: entry.row_count() }
     }
 }
 
-/// The commits visible when the iterator was made, newest first, or oldest first with `rev`.
+/// The commits that were visible when the iterator was made and are still retained when it comes to them, newest first,
+/// or oldest first with `rev`. Ends after an error.
 #[derive(Clone)]
 #[must_use = "iterators are lazy"]
 pub struct Commits {
     shared: Arc<Shared>,
-    from: usize,
-    to: usize,
+    /// The sequences that are left: from the first to before the second.
+    from: u64,
+    to: u64,
 }
 
 impl std::fmt::Debug for Commits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Commits").field("left", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Commits").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
 }
 
 impl Commits {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let to = shared.commits.count_through(shared.visible());
-        Self { shared, from: 0, to }
+    pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, ReadError> {
+        let span = {
+            let _call = shared.enter()?;
+            shared.stack.with(|layers| layers.commit_span(layers.visible()))?
+        };
+        let (from, to) = span.map_or((0, 0), |(first, last)| (first, last.saturating_add(1)));
+        Ok(Self { shared, from, to })
+    }
+
+    /// The next commit that is retained, from one side; sequences between may have been pruned.
+    fn get(
+        &mut self,
+        find: impl FnOnce(&Layers) -> Result<Option<CommitInfo>, ReadError>,
+    ) -> Option<Result<CommitInfo, ReadError>> {
+        if self.from >= self.to {
+            return None;
+        }
+        let left = self.from..self.to;
+        let found = self.shared.enter().and_then(|_call| self.shared.stack.with(find));
+        let found = found.map(|commit| commit.filter(|commit| left.contains(&commit.version.sequence())));
+        if !matches!(found, Ok(Some(_))) {
+            self.to = self.from;
+        }
+        found.transpose()
     }
 }
 
 impl Iterator for Commits {
-    type Item = CommitInfo;
+    type Item = Result<CommitInfo, ReadError>;
 
-    fn next(&mut self) -> Option<CommitInfo> {
-        self.to = self.to.checked_sub(1).filter(|to| *to >= self.from)?;
-        self.shared.commits.get(self.to).map(|entry| CommitInfo::of(entry))
+    fn next(&mut self) -> Option<Self::Item> {
+        let last = self.to.saturating_sub(1);
+        let found = self.get(|layers| layers.newest_commit_to(last))?;
+        if let Ok(commit) = &found {
+            self.to = commit.version.sequence();
+        }
+        Some(found)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.to.saturating_sub(self.from);
-        (left, Some(left))
+        (0, usize::try_from(self.to.saturating_sub(self.from)).ok())
     }
 }
 
 impl DoubleEndedIterator for Commits {
-    fn next_back(&mut self) -> Option<CommitInfo> {
-        let at = Some(self.from).filter(|from| *from < self.to)?;
-        self.from = at.saturating_add(1);
-        self.shared.commits.get(at).map(|entry| CommitInfo::of(entry))
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let first = self.from;
+        let found = self.get(|layers| layers.oldest_commit_from(first))?;
+        if let Ok(commit) = &found {
+            self.from = commit.version.sequence().saturating_add(1);
+        }
+        Some(found)
     }
 }
-
-impl ExactSizeIterator for Commits {}
 
 impl std::iter::FusedIterator for Commits {}
 
@@ -171,12 +218,13 @@ pub struct Change {
     pub after: Option<ValueRef>,
 }
 
-/// The rows that differ between two versions, by table and key. Its cost is what the commits between them wrote.
+/// The rows that differ between two versions, by table and key. Its cost is what the commits between them wrote. Ends
+/// after an error.
 #[must_use = "iterators are lazy"]
 pub struct Diff {
     shared: Arc<Shared>,
-    before: View,
-    after: View,
+    before: Arc<Registration>,
+    after: Arc<Registration>,
     /// Every key that a commit between the two wrote.
     keys: vec::IntoIter<RowKey>,
     ended: bool,
@@ -197,31 +245,51 @@ pub(crate) struct RawChange {
 }
 
 impl Diff {
-    /// What differs between two visible versions, the first not necessarily the older.
-    pub(crate) fn new(shared: Arc<Shared>, before: View, after: View) -> Result<Self, ReadError> {
+    /// What differs between two versions that are held, the first not necessarily the older.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        before: Arc<Registration>,
+        after: Arc<Registration>,
+    ) -> Result<Self, ReadError> {
         let call = shared.enter()?;
+        let (first, second) = (Arc::clone(&before), Arc::clone(&after));
+        let _reading = (first.call()?, second.call()?);
         let low = before.version().min(after.version());
         let high = before.version().max(after.version());
-        let (from, to) = (shared.commits.count_through(low), shared.commits.count_through(high));
         let mut keys = BTreeSet::new();
-        for commit in (from..to).filter_map(|index| shared.commits.get(index)) {
-            keys.extend(commit.keys().iter().filter(|(table, _)| *table != TableId::SYSTEM).cloned());
+        let layers = shared.stack.current();
+        for memtable in layers.memtables() {
+            let (from, to) = (memtable.commits().count_through(low), memtable.commits().count_through(high));
+            for commit in (from..to).filter_map(|index| memtable.commits().get(index)) {
+                keys.extend(commit.keys().iter().cloned());
+            }
         }
+        if let Some(ground) = layers.ground() {
+            ground.changed_keys(low, high, &mut |table, key| {
+                keys.insert((table, ValueRef::copy_from(key)));
+            })?;
+        }
+        keys.retain(|(table, _)| *table != TableId::SYSTEM);
         drop(call);
         let keys = keys.into_iter().collect::<Vec<_>>().into_iter();
         Ok(Self { shared, before, after, keys, ended: false })
     }
 
     /// The next row that differs.
-    pub(crate) fn next_raw(&mut self) -> Option<RawChange> {
-        loop {
-            let (table, key) = self.keys.next()?;
-            let value = |view: &View| view.get(table, &key).and_then(|row| row.value);
-            let (before, after) = (value(&self.before), value(&self.after));
+    pub(crate) fn next_raw(&mut self) -> Result<Option<RawChange>, ReadError> {
+        let (first, second) = (Arc::clone(&self.before), Arc::clone(&self.after));
+        let _reading = (first.call()?, second.call()?);
+        for (table, key) in self.keys.by_ref() {
+            let value = |at: &Registration| {
+                let found = self.shared.stack.with(|layers| layers.get(table, &key, at.version()));
+                found.map(|row| row.and_then(|row| row.value))
+            };
+            let (before, after) = (value(&self.before)?, value(&self.after)?);
             if before != after {
-                return Some(RawChange { table, key, before, after });
+                return Ok(Some(RawChange { table, key, before, after }));
             }
         }
+        Ok(None)
     }
 }
 
@@ -232,13 +300,13 @@ impl Iterator for Diff {
         if self.ended {
             return None;
         }
-        if let Err(error) = self.shared.must_be_open() {
-            self.ended = true;
-            return Some(Err(error));
-        }
-        let RawChange { table, key, before, after } = self.next_raw()?;
-        let table = self.shared.catalog.display_name(table);
-        Some(Ok(Change { table, key, before, after }))
+        let next = self.shared.must_be_open().and_then(|()| self.next_raw());
+        self.ended = !matches!(next, Ok(Some(_)));
+        let raw = next.transpose()?;
+        Some(raw.map(|RawChange { table, key, before, after }| {
+            let table = self.shared.catalog.display_name(table);
+            Change { table, key, before, after }
+        }))
     }
 }
 

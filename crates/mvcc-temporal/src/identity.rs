@@ -13,6 +13,7 @@ use keepstone_types::{StoreId, Timestamp};
 use keepstone_wal::Durability;
 
 use crate::error::OpenError;
+use crate::options::Retention;
 
 /// The name of the file within the store's folder.
 pub(crate) const FILE_NAME: &str = "KEEPSTONE";
@@ -26,8 +27,10 @@ pub(crate) const FORMAT_VERSION: u32 = 0;
 pub(crate) const COMPATIBLE_FEATURES: u64 = 0;
 /// Feature bits that an older build may ignore when it only reads; none yet.
 pub(crate) const READ_COMPATIBLE_FEATURES: u64 = 0;
-/// Feature bits that must be understood; none yet.
-pub(crate) const INCOMPATIBLE_FEATURES: u64 = 0;
+/// The feature bit of a store that has a page file; every store of this build has one.
+pub(crate) const PAGES_FEATURE: u64 = 1;
+/// Feature bits that must be understood.
+pub(crate) const INCOMPATIBLE_FEATURES: u64 = PAGES_FEATURE;
 
 /// The fields in order, each with its length and meaning: what `FORMAT.md` is rendered from.
 #[cfg(test)]
@@ -37,14 +40,17 @@ pub(crate) const FIELDS: &[(usize, &str)] = &[
     (4, "reserved, zero"),
     (8, "feature bits that an older build may ignore"),
     (8, "feature bits that an older build may ignore when it only reads"),
-    (8, "feature bits that must be understood"),
+    (8, "feature bits that must be understood: 1 for a page file"),
     (16, "store id"),
     (8, "created, microseconds since the Unix epoch"),
     (1, "default durability: 0 Full, 1 Normal, 2 Relaxed, 3 None"),
     (3, "reserved, zero"),
     (4, "Relaxed: commits that a crash may take, at most"),
     (8, "Relaxed: microseconds that a crash may take, at most"),
-    (32, "reserved, zero"),
+    (1, "retention: 0 seven days by default, 1 for ever, 2 so long, 3 none"),
+    (7, "reserved, zero"),
+    (8, "retention: microseconds that versions are kept"),
+    (16, "reserved, zero"),
     (8, "XXH3-64 of all bytes before"),
 ];
 
@@ -60,6 +66,7 @@ pub(crate) struct Identity {
     pub(crate) store_id: StoreId,
     pub(crate) created: Timestamp,
     pub(crate) durability: Durability,
+    pub(crate) retention: Retention,
     /// Feature bits that forbid writing with this build.
     pub(crate) unknown_read_features: u64,
 }
@@ -74,6 +81,14 @@ fn durability_fields(durability: Durability) -> (u8, u32, u64) {
         Durability::None => (3, 0, 0),
         // A level that this format has no number for: the safe default is recorded.
         _ => (1, 0, 0),
+    }
+}
+
+fn retention_fields(retention: Retention) -> (u8, u64) {
+    match retention {
+        Retention::Forever => (1, 0),
+        Retention::For(time) => (2, u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        Retention::None => (3, 0),
     }
 }
 
@@ -94,7 +109,11 @@ impl Identity {
         out.extend_from_slice(&[0; 3]);
         out.extend_from_slice(&max_commits.to_le_bytes());
         out.extend_from_slice(&max_delay_micros.to_le_bytes());
-        out.extend_from_slice(&[0; 32]);
+        let (retention, retention_micros) = retention_fields(self.retention);
+        out.push(retention);
+        out.extend_from_slice(&[0; 7]);
+        out.extend_from_slice(&retention_micros.to_le_bytes());
+        out.extend_from_slice(&[0; 16]);
         debug_assert_eq!(out.len(), SUMMED_LEN, "the fields fill the file");
         out.extend_from_slice(&checksum(&out).to_le_bytes());
         out
@@ -133,9 +152,14 @@ impl Identity {
         let reserved = reader.u32().map_err(short)?;
         let _compatible = reader.u64().map_err(short)?;
         let read_features = reader.u64().map_err(short)? & !READ_COMPATIBLE_FEATURES;
-        let features = reader.u64().map_err(short)? & !INCOMPATIBLE_FEATURES;
-        if features != 0 {
-            return Err(newer(features));
+        let features = reader.u64().map_err(short)?;
+        if features & !INCOMPATIBLE_FEATURES != 0 {
+            return Err(newer(features & !INCOMPATIBLE_FEATURES));
+        }
+        if features & PAGES_FEATURE == 0 {
+            let expected = "a store with a page file".to_owned();
+            let found = "one of an earlier build; export it with that build and import it here".to_owned();
+            return Err(fail("the features", expected, found));
         }
         let store_id = StoreId::from_bytes(reader.array().map_err(short)?);
         let created = Timestamp::from_micros(reader.u64().map_err(short)?);
@@ -143,8 +167,11 @@ impl Identity {
         let padding: [u8; 3] = reader.array().map_err(short)?;
         let max_commits = reader.u32().map_err(short)?;
         let max_delay = Duration::from_micros(reader.u64().map_err(short)?);
-        let rest: [u8; 32] = reader.array().map_err(short)?;
-        if reserved != 0 || padding != [0; 3] || rest != [0; 32] {
+        let retention = reader.u8().map_err(short)?;
+        let more_padding: [u8; 7] = reader.array().map_err(short)?;
+        let retention_micros = reader.u64().map_err(short)?;
+        let rest: [u8; 16] = reader.array().map_err(short)?;
+        if reserved != 0 || padding != [0; 3] || more_padding != [0; 7] || rest != [0; 16] {
             return Err(fail("the reserved bytes", "zeros".to_owned(), "others".to_owned()));
         }
         let durability = match level {
@@ -154,7 +181,14 @@ impl Identity {
             3 => Durability::None,
             other => return Err(fail("the default durability", "0 to 3".to_owned(), other.to_string())),
         };
-        Ok(Self { store_id, created, durability, unknown_read_features: read_features })
+        let retention = match retention {
+            0 => Retention::default(),
+            1 => Retention::Forever,
+            2 => Retention::For(Duration::from_micros(retention_micros)),
+            3 => Retention::None,
+            other => return Err(fail("the retention", "0 to 3".to_owned(), other.to_string())),
+        };
+        Ok(Self { store_id, created, durability, retention, unknown_read_features: read_features })
     }
 }
 
@@ -164,7 +198,7 @@ mod tests {
 
     fn identity(durability: Durability) -> Identity {
         let (store_id, created) = (StoreId::from_bytes([7; 16]), Timestamp::from_micros(5));
-        Identity { store_id, created, durability, unknown_read_features: 0 }
+        Identity { store_id, created, durability, retention: Retention::default(), unknown_read_features: 0 }
     }
 
     /// `bytes` with a change, and a checksum that fits again.
@@ -213,11 +247,13 @@ mod tests {
     fn what_is_not_understood_is_named() {
         let kind = |bytes: Vec<u8>| decode(&bytes).map_err(|error| error.kind().as_str());
         assert_eq!(kind(changed(16, 1)), Err("newer-format"));
-        assert_eq!(kind(changed(40, 1)), Err("newer-format"), "a feature that must be understood");
+        assert_eq!(kind(changed(40, 3)), Err("newer-format"), "a feature that must be understood");
+        assert_eq!(kind(changed(40, 0)), Err("identity"), "a store without a page file");
         assert_eq!(kind(changed(24, 1)).map(|id| id.unknown_read_features), Ok(0));
         assert_eq!(kind(changed(32, 4)).map(|id| id.unknown_read_features), Ok(4));
         assert_eq!(kind(changed(20, 1)), Err("identity"), "reserved bytes");
-        assert_eq!(kind(changed(100, 1)), Err("identity"), "reserved bytes");
+        assert_eq!(kind(changed(110, 1)), Err("identity"), "reserved bytes");
+        assert_eq!(kind(changed(88, 4)), Err("identity"), "an unknown retention");
         assert_eq!(kind(changed(72, 9)), Err("identity"), "an unknown durability");
         assert!(
             decode(b"something else, longer than a magic").unwrap_err().to_string().contains("first line")

@@ -1,22 +1,17 @@
-//! Transactions, isolation, versions and time travel over a write-ahead log.
+//! Transactions, isolation, versions and time travel over a write-ahead log and a page file.
 //!
-//! **Concept.** A [`Database`] holds tables of keys and values. [`write`](Database::write) runs a closure in a
-//! [`Txn`] and commits it; each commit makes a [`Version`](keepstone_types::Version). Everything that can be read, now or
-//! then, is read through one trait, [`Read`]: the database, a [`Snapshot`] of any version, a transaction with its own
-//! writes. History of a key, diff of two versions, names for versions and rollback come with it.
-//!
-//! **The way of a commit.** A transaction reads one view without locks and keeps its writes to itself. To commit, it
-//! encodes its record, validates what it read against the commits since then (in bounded pieces, outside of any lock),
-//! and hands the record to the log. Under the queue's lock only the rest is validated, and version and time are given
-//! out. The leader of the group inserts the rows into the memtable, writes and syncs once, and then makes them visible.
+//! **Concept.** A [`Database`] holds tables of keys and values. [`write`](Database::write) runs a closure in a [`Txn`] and
+//! commits it; each commit makes a [`Version`](keepstone_types::Version). Everything that can be read, now or then, is read
+//! through one trait, [`Read`]: the database, a [`Snapshot`], a transaction with its own writes. History of a key, diff of
+//! two versions, names for versions and rollback come with it. A commit goes to the log and to memory; a checkpoint folds
+//! memory into the page file, a slice at a time, and lets the log go. Older versions are kept as long as retention says.
 //!
 //! **Guarantees.** What `commit` acknowledged is as durable as was asked, and visible to the next `begin`. Nothing
 //! uncommitted is ever visible. Queue order is version order, log order and publication order. Serializable by default,
-//! phantoms and reads of what was absent included. Readers wait for nobody. Errors are typed, and
+//! phantoms and reads of what was absent included. Readers wait for nobody, checkpoints included. Errors are typed, and
 //! [`CommitError::CommitOutcomeUnknown`] is the only one after which a commit may be there.
 //!
-//! **Limits.** All versions are in memory, and the log is replayed when the store is opened and never recycled: the page
-//! file, checkpoints and retention come later. Sizes are bounded by the constants of this crate, with an error each.
+//! **Limits.** A transaction must fit in memory. Sizes are bounded by the constants of this crate, with an error each.
 //!
 //! ```
 //! use keepstone_mvcc_temporal::{Database, DatabaseOptions, Read, WriteError};
@@ -38,6 +33,7 @@ struct Readme;
 
 mod catalog;
 mod check;
+mod checkpoint;
 mod commit;
 mod commit_entry;
 mod commit_index;
@@ -50,11 +46,14 @@ mod format_doc;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod ground;
 mod history;
 mod identity;
 mod key_range;
+mod layers;
 mod limits;
 mod log_error;
+mod maintenance;
 mod memtable;
 mod merge;
 mod names;
@@ -62,6 +61,7 @@ mod open;
 mod options;
 mod read;
 mod read_set;
+mod readers;
 mod record;
 mod replay;
 mod scan;
@@ -70,23 +70,30 @@ mod snapshot;
 mod stats;
 mod sync;
 mod txn;
-mod view;
 mod window;
 mod write_set;
+#[doc(hidden)]
+pub mod wrong;
 
 pub use check::{CheckReport, Finding};
+pub use checkpoint::pace::{Recommendation, ReconcilerStats};
 pub use database::{Committed, Database};
-pub use error::{CloseError, CommitError, ErrorKind, OpenError, ReadError, Source, WriteError};
+pub use error::{
+    CheckpointError, CloseError, CommitError, ErrorKind, OpenError, PageSource, ReadError, Source, WriteError,
+};
 pub use history::{Change, CommitInfo, Commits, Diff, History, HistoryEntry};
+pub use keepstone_pager::{OpenReport as PagesReport, PageStats};
 pub use keepstone_wal::{Durability, LogOptions, LogStats, RecoveryReport, Tending};
 pub use key_range::KeyRange;
 pub use limits::{
     KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ROWS_MAX, VALUE_LEN_MAX,
     VERSION_NAME_LEN_MAX,
 };
+pub use maintenance::{CompactReport, GcReport};
 pub use names::NamedVersion;
-pub use options::{Access, DatabaseOptions, Existence, Recovery};
+pub use options::{Access, CheckpointOptions, DatabaseOptions, Existence, Recovery, Retention};
 pub use read::{Read, VersionedValue};
+pub use readers::ReaderAllowance;
 pub use scan::{KeyValue, Scan};
 pub use snapshot::Snapshot;
 pub use stats::{DatabaseStats, LatencyStats};

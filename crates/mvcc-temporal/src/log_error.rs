@@ -57,6 +57,19 @@ pub(crate) fn sync_error(error: wal::CloseError) -> CommitError {
     }
 }
 
+/// Why the page file of the store in `dir` did not open.
+pub(crate) fn pages_error(dir: &Path, error: keepstone_pager::OpenError) -> OpenError {
+    use keepstone_pager::OpenError as E;
+    let kind = match &error {
+        E::Io(source) if source.is_not_found() => "missing-pages",
+        E::Io(_) => "io",
+        E::OtherStore { .. } => "foreign-store",
+        E::NewerFormat { .. } | E::Features { .. } => "newer-format",
+        _ => "damaged",
+    };
+    OpenError::Pages { dir: dir.to_path_buf(), kind: ErrorKind::new(kind), source: error.into() }
+}
+
 /// Why the log of the store in `dir` did not open. What the replay refused comes back as itself.
 pub(crate) fn open_error(dir: &Path, error: wal::OpenError) -> OpenError {
     let dir = dir.to_path_buf();

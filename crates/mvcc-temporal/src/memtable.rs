@@ -8,6 +8,10 @@
 //!   below the visible one, so what is being inserted is never seen.
 //! * A key's first eight bytes stand in its place as a number, so that most comparisons touch no other memory.
 //! * `visible` only grows. It is frozen when the memtable is sealed, so a view reads only its own.
+//! * The filter knows a row's key before the row is inserted, so that it denies no row that may be seen.
+//! * The commits are those whose rows are here, so that both leave memory together.
+
+mod key_filter;
 
 use std::borrow::Borrow;
 use std::cmp::{Ordering as Order, Reverse};
@@ -16,7 +20,10 @@ use std::ops::Bound;
 use keepstone_types::{ValueRef, Version};
 
 use crate::catalog::TableId;
+use crate::commit_index::CommitIndex;
+use crate::key_range::KeyRange;
 use crate::sync::{AtomicU64, Ordering, SkipEntry, SkipMap};
+use key_filter::KeyFilter;
 
 /// The place of a row version, in the order of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,19 +132,35 @@ pub(crate) struct RowVersion {
     pub(crate) value: Option<ValueRef>,
 }
 
+/// What a look-up finds of a row, whose key the caller has: `value` is `None` for a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundRow {
+    pub(crate) version: Version,
+    pub(crate) value: Option<ValueRef>,
+}
+
+impl From<RowVersion> for FoundRow {
+    fn from(row: RowVersion) -> Self {
+        Self { version: row.version, value: row.value }
+    }
+}
+
 /// An entry of the map, counted while it is held.
 type RowEntry<'a> = SkipEntry<'a, RowKey, Option<ValueRef>>;
 
-/// Bytes that a row version takes beside its key and value: skip-list node, counts and lengths, on average.
-const ROW_OVERHEAD_BYTES: u64 = 168;
+/// Bytes that a row version takes beside its key and value: skip-list node, counts and lengths, its part of the filter, on
+/// average.
+const ROW_OVERHEAD_BYTES: u64 = 172;
 
 /// Older versions stepped over one by one before the next key is searched for instead.
 const STEPS_BEFORE_SEARCH: usize = 4;
 
-/// Row versions of a span of versions.
+/// The commits of a span of versions, and the row versions they wrote.
 #[derive(Debug)]
 pub(crate) struct Memtable {
     rows: SkipMap<RowKey, Option<ValueRef>>,
+    filter: KeyFilter,
+    commits: CommitIndex,
     visible: AtomicU64,
     row_count: AtomicU64,
     byte_count: AtomicU64,
@@ -147,6 +170,8 @@ impl Memtable {
     pub(crate) fn new(visible: Version) -> Self {
         Self {
             rows: SkipMap::new(),
+            filter: KeyFilter::new(),
+            commits: CommitIndex::new(),
             visible: AtomicU64::new(visible.to_raw()),
             row_count: AtomicU64::new(0),
             byte_count: AtomicU64::new(0),
@@ -167,9 +192,16 @@ impl Memtable {
     pub(crate) fn insert(&self, table: TableId, key: ValueRef, version: Version, value: Option<ValueRef>) {
         let payload = key.len().saturating_add(value.as_ref().map_or(0, |value| value.len()));
         let bytes = u64::try_from(payload).unwrap_or(u64::MAX).saturating_add(ROW_OVERHEAD_BYTES);
-        self.rows.insert(RowKey { table, head: key_head(&key), key, version }, value);
+        let head = key_head(&key);
+        self.filter.add(table, head, &key);
+        self.rows.insert(RowKey { table, head, key, version }, value);
         self.row_count.fetch_add(1, Ordering::Relaxed);
         self.byte_count.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The commits whose rows are here.
+    pub(crate) const fn commits(&self) -> &CommitIndex {
+        &self.commits
     }
 
     /// Row versions held.
@@ -187,11 +219,28 @@ impl Memtable {
         self.rows.lower_bound::<dyn AsRowPlace>(Bound::Included(&place))
     }
 
-    /// The newest version of a key at or below `at`.
-    pub(crate) fn get(&self, table: TableId, key: &[u8], at: Version) -> Option<RowVersion> {
+    /// The newest version of a key at or below `at`. Most keys that are not here cost no search.
+    pub(crate) fn get(&self, table: TableId, key: &[u8], at: Version) -> Option<FoundRow> {
+        if !self.filter.may_have(table, key_head(key), key) {
+            return None;
+        }
+        let entry = self.newest(table, key, at)?;
+        Some(FoundRow { version: entry.key().version, value: entry.value().clone() })
+    }
+
+    fn newest(&self, table: TableId, key: &[u8], at: Version) -> Option<RowEntry<'_>> {
         let entry = self.seek(RowPlace::new(table, key, at))?;
         let found = entry.key();
-        (found.table == table && *found.key == *key).then(|| row_version(&entry))
+        (found.table == table && *found.key == *key).then_some(entry)
+    }
+
+    /// Whether a key of a range may be here, as far as the bounds of the keys tell.
+    pub(crate) fn may_meet(&self, table: TableId, range: &KeyRange) -> bool {
+        let head = |bound: &Bound<ValueRef>, otherwise| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key_head(key),
+            Bound::Unbounded => otherwise,
+        };
+        self.filter.may_meet(table, head(&range.from, 0), head(&range.to, u64::MAX))
     }
 
     /// The newest visible version of the last key within the upper bound, in key order.
@@ -211,8 +260,8 @@ impl Memtable {
             if found.table != table {
                 return None;
             }
-            if let Some(row) = self.get(table, &found.key, at) {
-                return Some(row);
+            if let Some(row) = self.newest(table, &found.key, at) {
+                return Some(row_version(&row));
             }
             entry = below(RowPlace::new(table, &found.key, Version::MAX));
         }
@@ -233,6 +282,19 @@ impl Memtable {
         for entry in &self.rows {
             visit(entry.key().table, &row_version(&entry));
         }
+    }
+
+    /// All row versions of all tables behind a key, all its versions left out, in order: by table, key, newest first.
+    pub(crate) fn rows_behind(
+        &self,
+        place: Option<(TableId, &[u8])>,
+    ) -> impl Iterator<Item = (TableId, RowVersion)> {
+        let first = match place {
+            // Version zero is never written, so this place is after every version of the key.
+            Some((table, key)) => self.seek(RowPlace::new(table, key, Version::ZERO)),
+            None => self.seek(RowPlace::new(TableId::SYSTEM, &[], Version::MAX)),
+        };
+        std::iter::successors(first, SkipEntry::next).map(|entry| (entry.key().table, row_version(&entry)))
     }
 
     /// A cursor over the rows at one version, going up from the lower bound.
@@ -270,8 +332,14 @@ impl<'a> Ascending<'a> {
         self.entry.as_ref().map(|entry| &*entry.key().key)
     }
 
+    /// The value of the row it stands on; `None` for a deletion.
+    pub(crate) fn value(&self) -> Option<&ValueRef> {
+        self.entry.as_ref().and_then(|entry| entry.value().as_ref())
+    }
+
     /// The row the cursor stands on.
-    pub(crate) fn row(&self) -> Option<RowVersion> {
+    #[cfg(test)]
+    fn row(&self) -> Option<RowVersion> {
         self.entry.as_ref().map(row_version)
     }
 
@@ -323,8 +391,14 @@ impl Descending<'_> {
         self.row.as_ref().map(|row| &*row.key)
     }
 
+    /// The value of the row it stands on; `None` for a deletion.
+    pub(crate) fn value(&self) -> Option<&ValueRef> {
+        self.row.as_ref().and_then(|row| row.value.as_ref())
+    }
+
     /// The row the cursor stands on.
-    pub(crate) fn row(&self) -> Option<RowVersion> {
+    #[cfg(test)]
+    fn row(&self) -> Option<RowVersion> {
         self.row.clone()
     }
 

@@ -1,4 +1,4 @@
-//! Merging what a scan reads from: the memtables of its view, newest first, under the transaction's own writes.
+//! Merging what a scan reads from: the layers of its view, newest first, under the transaction's own writes.
 
 use std::cmp::Ordering as Order;
 use std::iter::Peekable;
@@ -6,9 +6,13 @@ use std::iter::Peekable;
 use keepstone_types::ValueRef;
 
 use crate::catalog::TableId;
+use crate::error::ReadError;
+use crate::ground::GroundCursor;
 use crate::key_range::{KeyRange, borrowed};
-use crate::memtable::{Ascending, Descending, RowVersion};
-use crate::view::View;
+use crate::layers::View;
+use crate::memtable::{Ascending, Descending};
+use crate::scan::KeyValue;
+use crate::scan::batch::{Batch, Part};
 use crate::write_set::{WriteMap, range_of};
 
 /// Which way a batch goes.
@@ -32,11 +36,16 @@ impl Cursor<'_> {
         }
     }
 
-    fn row(&self) -> Option<RowVersion> {
-        match self {
-            Self::Up(cursor) => cursor.row(),
-            Self::Down(cursor) => cursor.row(),
+    /// Adds the row it stands on to a batch; false for a deletion.
+    fn put(&self, batch: &mut Batch) -> bool {
+        let row = match self {
+            Self::Up(cursor) => cursor.key().zip(cursor.value()),
+            Self::Down(cursor) => cursor.key().zip(cursor.value()),
+        };
+        if let Some((key, value)) = row {
+            batch.push(Part::Copied(key), Part::of(value));
         }
+        row.is_some()
     }
 
     fn advance(&mut self) {
@@ -45,6 +54,14 @@ impl Cursor<'_> {
             Self::Down(cursor) => cursor.advance(),
         }
     }
+}
+
+/// Where the next row stands.
+#[derive(Clone, Copy)]
+enum Layer {
+    /// The memtable with this place in the list.
+    Memtable(usize),
+    Ground,
 }
 
 /// Whether `a` comes before `b` on the way.
@@ -57,13 +74,17 @@ fn is_before(direction: Direction, a: &[u8], b: &[u8]) -> bool {
 
 type OwnWrites<'a> = Box<dyn Iterator<Item = (&'a ValueRef, &'a Option<ValueRef>)> + 'a>;
 
-/// The merged rows of a range, deletions left out.
+/// The merged rows of a range, deletions left out. As an iterator it ends after an error.
 pub(crate) struct Merge<'a> {
     direction: Direction,
     range: &'a KeyRange,
-    /// Newest first: of two rows with one key the first is the newer.
-    cursors: Vec<Cursor<'a>>,
+    /// Memtables that have rows of the range, newest first: of two rows with one key the first is the newer. A settled
+    /// store has none, and takes no memory for the list.
+    memtables: Vec<Cursor<'a>>,
+    /// Below all memtables.
+    ground: Option<GroundCursor<'a>>,
     own: Option<Peekable<OwnWrites<'a>>>,
+    ended: bool,
 }
 
 impl<'a> Merge<'a> {
@@ -73,17 +94,17 @@ impl<'a> Merge<'a> {
         table: TableId,
         range: &'a KeyRange,
         direction: Direction,
-    ) -> Self {
-        let at = view.version();
-        let cursors = match direction {
-            Direction::Up => view
-                .memtables()
-                .map(|rows| Cursor::Up(rows.ascending(table, borrowed(&range.from), at)))
-                .collect(),
-            Direction::Down => view
-                .memtables()
-                .map(|rows| Cursor::Down(rows.descending(table, borrowed(&range.to), at)))
-                .collect(),
+    ) -> Result<Self, ReadError> {
+        let (at, layers) = (view.version(), view.layers());
+        let met = layers.memtables().iter().filter(|rows| rows.may_meet(table, range));
+        let cursors = met.map(|rows| match direction {
+            Direction::Up => Cursor::Up(rows.ascending(table, borrowed(&range.from), at)),
+            Direction::Down => Cursor::Down(rows.descending(table, borrowed(&range.to), at)),
+        });
+        let memtables = cursors.filter(|cursor| cursor.key().is_some()).collect();
+        let ground = match layers.ground() {
+            Some(ground) => Some(ground.cursor(table, range, direction, at)?),
+            None => None,
         };
         let own = own.map(|rows| {
             let found = range_of(rows, table, range);
@@ -93,61 +114,113 @@ impl<'a> Merge<'a> {
             };
             found.peekable()
         });
-        Self { direction, range, cursors, own }
+        Ok(Self { direction, range, memtables, ground, own, ended: false })
     }
 
-    /// The next row that the memtables have, deletions included, without moving on.
-    fn stored(&self) -> Option<RowVersion> {
-        let mut first: Option<(&Cursor<'a>, &[u8])> = None;
-        for cursor in &self.cursors {
-            if let Some(key) = cursor.key()
+    /// Where the next row that the layers have stands, deletions included, and its key.
+    fn first(&self) -> Option<(Layer, &[u8])> {
+        let mut first = None;
+        let memtables = self.memtables.iter().enumerate();
+        let keys = memtables.map(|(index, cursor)| (Layer::Memtable(index), cursor.key()));
+        let ground = (Layer::Ground, self.ground.as_ref().and_then(GroundCursor::key));
+        for (layer, key) in keys.chain([ground]) {
+            if let Some(key) = key
                 && first.is_none_or(|(_, found)| is_before(self.direction, key, found))
             {
-                first = Some((cursor, key));
+                first = Some((layer, key));
             }
         }
         let within = |key: &[u8]| match self.direction {
             Direction::Up => self.range.ends_at_or_after(key),
             Direction::Down => self.range.starts_at_or_before(key),
         };
-        first.filter(|(_, key)| within(key)).and_then(|(cursor, _)| cursor.row())
+        first.filter(|(_, key)| within(key))
     }
 
-    fn advance_past(&mut self, key: &[u8]) {
-        for cursor in &mut self.cursors {
+    /// Moves all cursors on that stand on a key.
+    fn advance_past(&mut self, key: &[u8]) -> Result<(), ReadError> {
+        for cursor in &mut self.memtables {
             if cursor.key() == Some(key) {
                 cursor.advance();
             }
         }
+        match &mut self.ground {
+            Some(ground) if ground.key() == Some(key) => ground.advance(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the row that stands first to a batch and goes past its key; false for a deletion.
+    fn put_stored(&mut self, first: Layer, batch: &mut Batch) -> Result<bool, ReadError> {
+        let Layer::Memtable(first) = first else {
+            // No memtable stands on this key: it would be first.
+            let Some(ground) = &mut self.ground else { return Ok(false) };
+            let is_live = ground.put(batch)?;
+            ground.advance()?;
+            return Ok(is_live);
+        };
+        let Some((leading, others)) = self.memtables.get_mut(first..).and_then(|from| from.split_first_mut())
+        else {
+            return Ok(false);
+        };
+        let is_live = leading.put(batch);
+        // Of those with one key the first leads, so all others are below it.
+        for cursor in others {
+            if cursor.key() == leading.key() {
+                cursor.advance();
+            }
+        }
+        if let Some(ground) = &mut self.ground
+            && ground.key() == leading.key()
+        {
+            ground.advance()?;
+        }
+        leading.advance();
+        Ok(is_live)
+    }
+
+    /// Adds the next row to a batch; false when there is none.
+    pub(crate) fn put_next(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+        loop {
+            let own = self.own.as_mut().and_then(|own| own.peek().copied());
+            let is_live = match (self.first(), own) {
+                (Some((first, key)), Some((own, _))) if is_before(self.direction, key, own) => {
+                    self.put_stored(first, batch)?
+                }
+                (_, Some((key, value))) => {
+                    self.own.as_mut().and_then(Iterator::next);
+                    if let Some(value) = value {
+                        batch.push(Part::Copied(key), Part::of(value));
+                    }
+                    self.advance_past(key)?;
+                    value.is_some()
+                }
+                (Some((first, _)), None) => self.put_stored(first, batch)?,
+                (None, None) => return Ok(false),
+            };
+            if is_live {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn next_row(&mut self) -> Result<Option<KeyValue>, ReadError> {
+        let mut batch = Batch::default();
+        self.put_next(&mut batch)?;
+        batch.seal();
+        Ok(batch.pop_front())
     }
 }
 
 impl Iterator for Merge<'_> {
-    type Item = (ValueRef, ValueRef);
+    type Item = Result<KeyValue, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let stored = self.stored();
-            let own = self.own.as_mut().and_then(|own| own.peek().copied());
-            let (key, value) = match (stored, own) {
-                (Some(stored), Some((own, _))) if is_before(self.direction, &stored.key, own) => {
-                    self.advance_past(&stored.key);
-                    (stored.key, stored.value)
-                }
-                (_, Some((key, value))) => {
-                    self.own.as_mut().and_then(Iterator::next);
-                    self.advance_past(key);
-                    (key.clone(), value.clone())
-                }
-                (Some(stored), None) => {
-                    self.advance_past(&stored.key);
-                    (stored.key, stored.value)
-                }
-                (None, None) => return None,
-            };
-            if let Some(value) = value {
-                return Some((key, value));
-            }
+        if self.ended {
+            return None;
         }
+        let next = self.next_row().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
     }
 }

@@ -8,7 +8,9 @@ use crate::database::Database;
 use crate::error::{CommitError, ReadError, WriteError};
 use crate::key_range::KeyRange;
 use crate::limits::VERSION_NAME_LEN_MAX;
+use crate::merge::{Direction, Merge};
 use crate::scan::{Scan, ScanSource};
+use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::txn::{Receipt, Txn, TxnOptions};
 
@@ -58,6 +60,19 @@ fn check_name(name: &str) -> Result<(), CommitError> {
     Ok(())
 }
 
+/// Whether a name stands for this version.
+pub(crate) fn is_named(shared: &Shared, version: Version) -> Result<bool, ReadError> {
+    let view = shared.stack.view();
+    let range = KeyRange::prefix([NAME_PREFIX]);
+    for row in Merge::new(&view, None, TableId::SYSTEM, &range, Direction::Up)? {
+        let (key, value) = row?;
+        if parse_name_row(&key, &value).is_some_and(|named| named.version == version) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What `write` met when its closure has no error of its own.
 pub(crate) fn commit_only(error: WriteError) -> CommitError {
     match error {
@@ -75,7 +90,7 @@ impl Database {
     /// When the name is empty, too long or stands for another version, the version was never made, or the commit fails.
     pub fn name_version(&self, name: &str, version: Version) -> Result<(), CommitError> {
         check_name(name)?;
-        self.inner.shared.view_of(version)?;
+        let _held = self.inner.shared.hold(version)?;
         if version > self.durable_version() {
             self.sync()?;
         }
@@ -92,7 +107,7 @@ impl Database {
         self.write(give).map(drop).map_err(commit_only)
     }
 
-    /// Drops a name; the version itself stays.
+    /// Drops a name; the version itself stays as long as others of its age do.
     ///
     /// # Errors
     /// When there is no such name, or the commit fails.
@@ -113,8 +128,8 @@ impl Database {
     /// When the store was closed.
     pub fn names(&self) -> Result<Vec<NamedVersion>, ReadError> {
         let shared = Arc::clone(&self.inner.shared);
-        let (view, table) = (shared.memtables.view(), Some(TableId::SYSTEM));
-        let source = ScanSource { shared, view, own: None, table, trace: None };
+        let (held, table) = (shared.hold_newest()?, Some(TableId::SYSTEM));
+        let source = ScanSource { shared, held, own: None, table, trace: None };
         let mut names = Vec::new();
         for row in Scan::new(source, KeyRange::prefix([NAME_PREFIX])) {
             let (key, value) = row?;
@@ -130,7 +145,7 @@ impl Database {
     pub fn resolve_name(&self, name: &str) -> Result<Option<Version>, ReadError> {
         let _call = self.inner.shared.enter()?;
         let key = name_key(name);
-        let row = self.inner.shared.memtables.view().get(TableId::SYSTEM, &key);
+        let row = self.inner.shared.stack.get(TableId::SYSTEM, &key)?;
         let named = row.and_then(|row| parse_name_row(&key, &row.value?));
         Ok(named.map(|named| named.version))
     }
@@ -139,14 +154,15 @@ impl Database {
     /// stay readable. Tables and names stay. Its cost is what changed since then.
     ///
     /// # Errors
-    /// When the version was never made, or the commit fails.
+    /// When the version was never made or is no longer retained, or the commit fails.
     pub fn rollback_to(&self, version: Version) -> Result<Receipt, CommitError> {
-        let target = self.inner.shared.view_of(version)?;
+        let target = self.inner.shared.hold(version)?;
         let receipt = self.retry(TxnOptions::default(), |txn: &mut Txn| -> Result<(), WriteError> {
             txn.depend_on_everything();
             let shared = Arc::clone(&self.inner.shared);
-            let mut changes = crate::history::Diff::new(shared, txn.view().clone(), target.clone())?;
-            while let Some(change) = changes.next_raw() {
+            let mut changes =
+                crate::history::Diff::new(shared, Arc::clone(txn.began()), Arc::clone(&target))?;
+            while let Some(change) = changes.next_raw()? {
                 txn.set_by_id(change.table, change.key, change.after)?;
             }
             Ok(())

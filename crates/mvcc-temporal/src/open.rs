@@ -10,18 +10,24 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use keepstone_types::{Clock, StoreId, Timeline, Timestamp, Version, lock_rank};
-use keepstone_vfs::{IoError, LockError, OpenOptions as FileOptions, Vfs, VfsExt, VfsFileExt, VfsLock};
+use keepstone_pager::{PageFile, PageFileOptions, PageSize};
+use keepstone_types::{Clock, Generation, Lsn, StoreId, Timeline, Timestamp, Version, lock_rank};
+use keepstone_vfs::{
+    IoError, LockError, MemoryVfs, OpenOptions as FileOptions, Vfs, VfsExt, VfsFileExt, VfsLock,
+};
 use keepstone_wal as wal;
-use keepstone_wal::{Log, LogOptions};
+use keepstone_wal::{Log, LogOptions, Replayed};
 
+use crate::checkpoint::{Checkpointer, completed};
 use crate::commit::{Admission, CommitSink};
 use crate::database::Inner;
 use crate::error::OpenError;
+use crate::ground::Ground;
+use crate::ground::meta::Meta;
 use crate::identity::{FILE_NAME, Identity, STAGED_NAME};
-use crate::log_error::open_error;
+use crate::log_error::{open_error, pages_error};
 use crate::options::{Access, DatabaseOptions, Existence, Recovery};
-use crate::record::HEAD_LEN;
+use crate::record::{HEAD_LEN, decode};
 use crate::replay::Replay;
 use crate::shared::Shared;
 use crate::sync::{Arc, Mutex};
@@ -31,6 +37,8 @@ use crate::window::CommitWindow;
 pub(crate) const LOG_DIR: &str = "log";
 /// The lock file.
 const LOCK_NAME: &str = "LOCK";
+/// The page file.
+pub(crate) const PAGES_NAME: &str = "pages";
 /// Bytes of an identity file that are read, at most.
 const IDENTITY_READ_MAX: u64 = 4_096;
 
@@ -71,7 +79,7 @@ impl Place<'_> {
         let staged = if has(STAGED_NAME) { self.identity(STAGED_NAME).ok() } else { None };
         let known = |name: &str| match name {
             LOCK_NAME | STAGED_NAME => true,
-            LOG_DIR => staged.is_some(),
+            LOG_DIR | PAGES_NAME => staged.is_some(),
             _ => false,
         };
         match entries.iter().find(|entry| !known(&entry.name)) {
@@ -236,13 +244,15 @@ fn new_identity(clock: &dyn Clock, options: &DatabaseOptions) -> Result<Identity
     getrandom::fill(&mut id).map_err(|error| OpenError::Random { source: error.to_string().into() })?;
     let (store_id, created) = (StoreId::from_bytes(id), clock.now());
     let durability = options.durability.unwrap_or_default();
-    Ok(Identity { store_id, created, durability, unknown_read_features: 0 })
+    let retention = options.retention.unwrap_or_default();
+    Ok(Identity { store_id, created, durability, retention, unknown_read_features: 0 })
 }
 
 fn log_options(
     options: &DatabaseOptions,
     identity: &Identity,
     (writable, is_new): (bool, bool),
+    known_durable: Lsn,
 ) -> LogOptions {
     let durability = options.durability.unwrap_or(identity.durability);
     let recovery = match options.recovery {
@@ -258,6 +268,7 @@ fn log_options(
         .access(access)
         .store_id(Some(identity.store_id))
         .head_len(HEAD_LEN)
+        .known_durable(known_durable)
         // The identity is renamed in after the log was made.
         .must_exist(!is_new)
 }
@@ -270,6 +281,9 @@ pub(crate) fn open(
     options: DatabaseOptions,
 ) -> Result<Inner, OpenError> {
     options.check()?;
+    if options.recovery == Recovery::ReadOnlyAtCheckpoint {
+        return open_at_checkpoint(&vfs, clock, dir, options);
+    }
     let place = Place { vfs: &vfs, dir };
     if !options.force_network {
         place.must_be_local()?;
@@ -282,14 +296,129 @@ pub(crate) fn open(
     if is_new {
         place.create_log_dir().map_err(|error| place.io(error))?;
     }
-    let shared = Arc::new(Shared::new(dir, identity.store_id, Arc::clone(&clock), !writable));
+    let ground = open_ground(&place, &identity, &options, (writable, is_new))?;
+    let shared = Arc::new(Shared::new(dir, identity.store_id, Arc::clone(&clock), !writable).on(ground));
     let log = open_log(&vfs, &clock, &options, (&identity, is_new), &shared)?;
     if is_new {
         place.publish_identity().map_err(|error| place.io(error))?;
     }
     let lock = Mutex::new(lock_rank::MVCC_STORE_LOCK, lock);
     let durability = options.durability.unwrap_or(identity.durability);
-    Ok(Inner { shared, log, window_bytes_max: options.window_bytes_max, durability, lock })
+    let checkpointer = Checkpointer::new(options.checkpoint);
+    let retention = options.retention.unwrap_or(identity.retention);
+    let window_bytes_max = options.window_bytes_max;
+    let readers = options.readers;
+    Ok(Inner { shared, log, vfs, window_bytes_max, durability, retention, readers, checkpointer, lock })
+}
+
+/// Opens what the page file has whole, for reading, without looking at the log: an empty one in memory stands in its
+/// place.
+fn open_at_checkpoint(
+    vfs: &Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+    dir: &Path,
+    options: DatabaseOptions,
+) -> Result<Inner, OpenError> {
+    let place = Place { vfs, dir };
+    let options = DatabaseOptions { access: Access::ReadOnly, existence: Existence::MustExist, ..options };
+    let Claimed { identity, .. } = claim(&place, &*clock, &options)?;
+    let ground = open_ground(&place, &identity, &options, (false, false))?;
+    let shared = Shared::new(dir, identity.store_id, Arc::clone(&clock), true).on(ground);
+    let shared = Arc::new(shared);
+    Replay::new(&shared)?.finish();
+    let sink = Arc::new(CommitSink { shared: Arc::clone(&shared) });
+    let (memory, log_dir) = (Arc::new(MemoryVfs::new()), Path::new("/log"));
+    let log_options = LogOptions::default().tending(wal::Tending::Caller);
+    let log =
+        Log::open_sink(memory, clock, log_dir, log_options, sink, |_| no_commits(&options), &mut |_| Ok(()))
+            .map_err(|error| open_error(dir, error))?;
+    Ok(Inner {
+        shared,
+        log,
+        vfs: Arc::clone(vfs),
+        window_bytes_max: options.window_bytes_max,
+        durability: options.durability.unwrap_or(identity.durability),
+        retention: options.retention.unwrap_or(identity.retention),
+        readers: options.readers,
+        checkpointer: Checkpointer::new(options.checkpoint),
+        lock: Mutex::new(lock_rank::MVCC_STORE_LOCK, None),
+    })
+}
+
+/// Opens the page file, or makes it, and reads what its newest root says.
+fn open_ground(
+    place: &Place<'_>,
+    identity: &Identity,
+    options: &DatabaseOptions,
+    (writable, is_new): (bool, bool),
+) -> Result<Ground, OpenError> {
+    let path = place.path(PAGES_NAME);
+    let dir = || place.dir.to_path_buf();
+    let size = PageSize::new(options.page_size).unwrap_or_default();
+    let pages = PageFileOptions::default().page_size(size).cache_bytes(options.cache_bytes);
+    let opened = if is_new {
+        // What is there of a creation that did not end has nothing yet.
+        if place.vfs.exists(&path).map_err(|error| place.io(error))? {
+            place.vfs.remove(&path).map_err(|error| place.io(error))?;
+        }
+        PageFile::create(Arc::clone(place.vfs), &path, identity.store_id, pages)
+    } else {
+        let access =
+            if writable { keepstone_pager::Access::Write } else { keepstone_pager::Access::ReadOnly };
+        PageFile::open(Arc::clone(place.vfs), &path, identity.store_id, pages, access, Generation::ZERO)
+    };
+    let file = opened.map_err(|error| pages_error(place.dir, error))?;
+    let root = file.root();
+    Ground::load(file, root).map_err(|error| OpenError::Pages {
+        dir: dir(),
+        kind: error.kind(),
+        source: error.into(),
+    })
+}
+
+/// Where a checkpoint is half done, the page file has rows of commits that only the log has whole. Recovery of a prefix
+/// would cut the log first and find that out afterwards, so the log is looked at before anything is written to it.
+fn must_not_cut_what_is_folded(
+    vfs: &Arc<dyn Vfs>,
+    clock: &Arc<dyn Clock>,
+    options: &DatabaseOptions,
+    identity: &Identity,
+    (shared, meta): (&Arc<Shared>, &Meta),
+) -> Result<(), OpenError> {
+    let dir = shared.dir.as_path();
+    let mut last = meta.through;
+    let log = Log::open_sink(
+        Arc::clone(vfs),
+        Arc::clone(clock),
+        &dir.join(LOG_DIR),
+        log_options(options, identity, (false, false), meta.folded_lsn).tending(wal::Tending::Caller),
+        Arc::new(CommitSink { shared: Arc::clone(shared) }),
+        |_report| no_commits(options),
+        &mut |replayed| {
+            if let Replayed::Record(record) = replayed
+                && let Ok(commit) = decode(&record.payload)
+            {
+                last = last.max(commit.version);
+            }
+            Ok(())
+        },
+    );
+    drop(log.map_err(|error| open_error(dir, error))?);
+    if last < meta.folded {
+        let (expected, found) = (meta.folded, last);
+        return Err(OpenError::LogBehind { dir: dir.to_path_buf(), expected, found });
+    }
+    Ok(())
+}
+
+/// What a log knows of commits before its records are replayed.
+fn no_commits(options: &DatabaseOptions) -> Admission {
+    Admission {
+        last: Version::ZERO,
+        last_time: Timestamp::EPOCH,
+        timeline: Timeline::FIRST,
+        window: CommitWindow::new(Version::ZERO, options.window_bytes_max),
+    }
 }
 
 fn open_log(
@@ -300,23 +429,33 @@ fn open_log(
     shared: &Arc<Shared>,
 ) -> Result<Log<CommitSink>, OpenError> {
     let (dir, window_bytes_max) = (shared.dir.as_path(), options.window_bytes_max);
-    let mut replay = Replay::new(shared);
+    let layers = shared.stack.current();
+    let meta = layers.ground().map(|ground| *ground.meta()).unwrap_or_default();
+    if options.recovery == Recovery::Prefix && !shared.read_only && meta.folded > meta.through {
+        must_not_cut_what_is_folded(vfs, clock, options, identity, (shared, &meta))?;
+    }
+    let mut replay = Replay::new(shared)?;
     let log = Log::open_sink(
         Arc::clone(vfs),
         Arc::clone(clock),
         &dir.join(LOG_DIR),
-        log_options(options, identity, (!shared.read_only, is_new)),
+        log_options(options, identity, (!shared.read_only, is_new), meta.folded_lsn),
         Arc::new(CommitSink { shared: Arc::clone(shared) }),
-        |_report| Admission {
-            last: Version::ZERO,
-            last_time: Timestamp::EPOCH,
-            timeline: Timeline::FIRST,
-            window: CommitWindow::new(Version::ZERO, window_bytes_max),
-        },
+        |_report| no_commits(options),
         &mut |replayed| replay.take(replayed).map_err(Into::into),
     )
     .map_err(|error| open_error(dir, error))?;
     let (last, last_time) = replay.finish();
+    if last < meta.folded {
+        let (expected, found) = (meta.folded, last);
+        return Err(OpenError::LogBehind { dir: dir.to_path_buf(), expected, found });
+    }
+    if let Some(ground) = layers.ground() {
+        let (expected, found) = (completed(log.recovery().owner_mark), ground.generation().get());
+        if found < expected {
+            return Err(OpenError::PagesBehind { dir: dir.to_path_buf(), expected, found });
+        }
+    }
     let timeline = log.recovery().timeline;
     // What was replayed is known only now, and nobody can commit before this returns.
     log.with_admission(|admission| {

@@ -6,6 +6,7 @@ use keepstone_vfs::WriteMode;
 use keepstone_wal::{Durability, LogOptions};
 
 use crate::error::OpenError;
+use crate::readers::ReaderAllowance;
 
 /// Whether a store must be there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +43,82 @@ pub enum Recovery {
     Strict,
     /// Opens what comes before the damage, on a new timeline; damaged segments are moved to `quarantine/`.
     Prefix,
-    /// Opens the newest checkpoint read-only. Needs the page file; refused until there is one.
+    /// Opens what the page file has whole, read-only, without looking at the log.
     ReadOnlyAtCheckpoint,
+}
+
+/// How long versions that are not the newest can be read. Versions with a name, and those that a snapshot holds, stay as
+/// long as these do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retention {
+    /// For ever.
+    Forever,
+    /// For so long after a newer version took their place.
+    For(Duration),
+    /// Not at all.
+    None,
+}
+
+impl Default for Retention {
+    /// Seven days.
+    fn default() -> Self {
+        Self::For(Duration::from_secs(7 * 24 * 60 * 60))
+    }
+}
+
+/// When what is in memory and in the log goes to the page file, beside [`Database::checkpoint`]; 0 turns a trigger off.
+///
+/// [`Database::checkpoint`]: crate::Database::checkpoint
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointOptions {
+    /// Bytes of row versions in memory.
+    pub memory_bytes: u64,
+    /// Bytes of log segments.
+    pub log_bytes: u64,
+    /// Age of the oldest commit that is not folded.
+    pub age: Duration,
+    /// Quiet time after the last commit.
+    pub idle: Duration,
+    /// Keys that are folded in one go, 1 to 1,048,576. A slice also ends when it has 16 MiB of keys and values, or of pages
+    /// to write.
+    pub slice_keys: usize,
+}
+
+macro_rules! checkpoint_setters {
+    ($($name:ident: $type:ty,)*) => {
+        impl CheckpointOptions {
+            $(
+                #[doc = concat!("Sets [`", stringify!($name), "`](Self#structfield.", stringify!($name), ").")]
+                #[must_use]
+                pub const fn $name(mut self, $name: $type) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+checkpoint_setters! {
+    memory_bytes: u64,
+    log_bytes: u64,
+    age: Duration,
+    idle: Duration,
+    slice_keys: usize,
+}
+
+impl Default for CheckpointOptions {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            log_bytes: 256 << 20,
+            age: Duration::from_secs(300),
+            idle: Duration::from_secs(5),
+            slice_keys: 65_536,
+        }
+    }
 }
 
 /// How a store is opened. [`Default`] is safe; bounds are checked when opening.
@@ -58,6 +133,16 @@ pub struct DatabaseOptions {
     pub durability: Option<Durability>,
     /// What opening does about damage that cannot be healed.
     pub recovery: Recovery,
+    /// How long older versions are kept; `None` takes what the store was made with (seven days for a new one).
+    pub retention: Option<Retention>,
+    /// Bytes of a page of a new store: 4,096, 8,192 or 16,384.
+    pub page_size: u32,
+    /// Bytes of pages that are kept in memory; 1 MiB to 1 TiB.
+    pub cache_bytes: u64,
+    /// When checkpoints happen by themselves.
+    pub checkpoint: CheckpointOptions,
+    /// How long, and at what price, snapshots, transactions and iterators may hold a version.
+    pub readers: ReaderAllowance,
     /// Bytes of recent commits that are remembered for validation; 64 KiB to 4 GiB.
     pub window_bytes_max: usize,
     /// Opens a store on a network file system, where locks and syncs cannot be trusted.
@@ -66,6 +151,10 @@ pub struct DatabaseOptions {
     pub log: LogOptions,
 }
 
+const PAGE_SIZES: [u32; 3] = [4_096, 8_192, 16_384];
+const SLICE_KEYS_LIMIT: usize = 1 << 20;
+const CACHE_BYTES_FLOOR: u64 = 1 << 20;
+const CACHE_BYTES_LIMIT: u64 = 1 << 40;
 const WINDOW_BYTES_FLOOR: usize = 64 << 10;
 const WINDOW_BYTES_LIMIT: usize = 4 << 30;
 
@@ -76,6 +165,11 @@ impl Default for DatabaseOptions {
             access: Access::default(),
             durability: None,
             recovery: Recovery::default(),
+            retention: None,
+            page_size: 8_192,
+            cache_bytes: 64 << 20,
+            checkpoint: CheckpointOptions::default(),
+            readers: ReaderAllowance::default(),
             window_bytes_max: 16 << 20,
             force_network: false,
             log: LogOptions::default(),
@@ -106,6 +200,16 @@ impl DatabaseOptions {
         durability: Durability => durability,
         /// Sets [`recovery`](Self#structfield.recovery).
         recovery: Recovery => recovery,
+        /// Sets [`retention`](Self#structfield.retention).
+        retention: Retention => retention,
+        /// Sets [`page_size`](Self#structfield.page_size).
+        page_size: u32 => page_size,
+        /// Sets [`cache_bytes`](Self#structfield.cache_bytes).
+        cache_bytes: u64 => cache_bytes,
+        /// Sets [`checkpoint`](Self#structfield.checkpoint).
+        checkpoint: CheckpointOptions => checkpoint,
+        /// Sets [`readers`](Self#structfield.readers).
+        readers: ReaderAllowance => readers,
         /// Sets [`window_bytes_max`](Self#structfield.window_bytes_max).
         window_bytes_max: usize => window_bytes_max,
         /// Sets [`force_network`](Self#structfield.force_network).
@@ -130,8 +234,17 @@ impl DatabaseOptions {
             let (value, range) = (self.window_bytes_max.to_string(), "65536 to 4294967296");
             return Err(OpenError::Option { field: "window_bytes_max", value, range });
         }
-        if self.recovery == Recovery::ReadOnlyAtCheckpoint {
-            return Err(OpenError::NotYet { what: "Recovery::ReadOnlyAtCheckpoint", needs: "the page file" });
+        if !PAGE_SIZES.contains(&self.page_size) {
+            let (value, range) = (self.page_size.to_string(), "4096, 8192 or 16384");
+            return Err(OpenError::Option { field: "page_size", value, range });
+        }
+        if self.checkpoint.slice_keys == 0 || self.checkpoint.slice_keys > SLICE_KEYS_LIMIT {
+            let (value, range) = (self.checkpoint.slice_keys.to_string(), "1 to 1048576");
+            return Err(OpenError::Option { field: "checkpoint.slice_keys", value, range });
+        }
+        if self.cache_bytes < CACHE_BYTES_FLOOR || self.cache_bytes > CACHE_BYTES_LIMIT {
+            let (value, range) = (self.cache_bytes.to_string(), "1048576 to 1099511627776");
+            return Err(OpenError::Option { field: "cache_bytes", value, range });
         }
         Ok(())
     }
@@ -152,7 +265,11 @@ mod tests {
         for bytes in [WINDOW_BYTES_FLOOR, WINDOW_BYTES_LIMIT] {
             assert_eq!(check(DatabaseOptions::default().window_bytes_max(bytes)), Ok(()));
         }
-        let error = check(DatabaseOptions::default().recovery(Recovery::ReadOnlyAtCheckpoint)).unwrap_err();
-        assert!(error.contains("page file"), "{error}");
+        let error = check(DatabaseOptions::default().page_size(1_000)).unwrap_err();
+        assert!(error.contains("page_size is 1000; allowed is 4096, 8192 or 16384"), "{error}");
+        let error = check(DatabaseOptions::default().cache_bytes(5)).unwrap_err();
+        assert!(error.contains("cache_bytes"), "{error}");
+        let none = CheckpointOptions::default().slice_keys(0);
+        assert!(check(DatabaseOptions::default().checkpoint(none)).unwrap_err().contains("slice_keys"));
     }
 }

@@ -10,7 +10,11 @@ use keepstone_wal::{RecordKind, Replayed, ReplayedRecord};
 
 use crate::catalog::{TABLE_PREFIX, TableId, parse_table_row};
 use crate::commit_entry::CommitEntry;
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
+use crate::ground::meta::Meta;
+use crate::key_range::KeyRange;
+use crate::layers::View;
+use crate::merge::{Direction, Merge};
 use crate::record::{CommitRecord, decode};
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering};
@@ -29,14 +33,21 @@ pub(crate) struct Sequence {
 pub(crate) type MadeTable = (Arc<str>, TableId);
 
 impl Sequence {
-    pub(crate) fn new() -> Self {
+    /// What follows the commit that everything is folded through; at first, none.
+    pub(crate) fn after(meta: &Meta) -> Self {
         Self {
-            last: Version::ZERO,
-            last_time: Timestamp::EPOCH,
-            timeline: Timeline::FIRST,
+            last: meta.through,
+            last_time: meta.through_time,
+            timeline: meta.timeline,
             tables: HashMap::new(),
             names: HashMap::new(),
         }
+    }
+
+    /// A table is known from elsewhere.
+    pub(crate) fn add_table(&mut self, name: &Arc<str>, id: TableId) {
+        self.tables.insert(id, Arc::clone(name));
+        self.names.insert(Arc::clone(name), id);
     }
 
     pub(crate) const fn last(&self) -> (Version, Timestamp) {
@@ -99,24 +110,67 @@ impl Sequence {
     }
 }
 
+/// The tables that are folded, each with the version that made it.
+pub(crate) fn folded_tables(view: &View) -> Result<Vec<(Arc<str>, TableId, Version)>, ReadError> {
+    let range = KeyRange::prefix([TABLE_PREFIX]);
+    let mut tables = Vec::new();
+    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
+        let (key, value) = row?;
+        let made = view.get(TableId::SYSTEM, &key)?.map(|row| row.version);
+        // What is no table is found by `check`.
+        if let (Some((name, id)), Some(created)) = (parse_table_row(&key, Some(&value)), made) {
+            tables.push((name, id, created));
+        }
+    }
+    Ok(tables)
+}
+
 /// Fills the memory of a store that is being opened.
 pub(crate) struct Replay<'a> {
     shared: &'a Shared,
     sequence: Sequence,
     /// The newest version that is known to be on stable storage.
     proven: Version,
+    /// Records through this one are folded.
+    folded_through: Lsn,
+    /// Nothing that is needed was replayed yet.
+    is_first: bool,
 }
 
 impl<'a> Replay<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, sequence: Sequence::new(), proven: Version::ZERO }
+    /// A replay on top of what the page file has.
+    pub(crate) fn new(shared: &'a Shared) -> Result<Self, OpenError> {
+        let layers = shared.stack.current();
+        let meta = layers.ground().map(|ground| *ground.meta()).unwrap_or_default();
+        let mut sequence = Sequence::after(&meta);
+        let unreadable = |source: ReadError| OpenError::Pages {
+            dir: shared.dir.clone(),
+            kind: source.kind(),
+            source: source.into(),
+        };
+        for (name, id, created) in folded_tables(&shared.stack.view_at(meta.folded)).map_err(unreadable)? {
+            sequence.add_table(&name, id);
+            shared.catalog.restore(&name, id, created);
+        }
+        Ok(Self { shared, sequence, proven: meta.through, folded_through: meta.through_lsn, is_first: true })
     }
 
     /// Takes what the log has next.
     pub(crate) fn take(&mut self, replayed: Replayed) -> Result<(), OpenError> {
+        let folded_through = self.folded_through;
         match replayed {
-            Replayed::Record(record) => self.record(&record),
+            Replayed::Record(record) if record.lsn <= folded_through => Ok(()),
+            Replayed::Record(record) => {
+                let (expected, found) = (folded_through.next().get(), record.lsn.get());
+                if std::mem::take(&mut self.is_first) && found > expected {
+                    return Err(OpenError::MissingRecords { expected, found });
+                }
+                self.record(&record)
+            }
+            // A log that was cut before what is folded goes on behind that: such a change is still to come.
+            Replayed::Timeline(change) if change.next <= folded_through => Ok(()),
             Replayed::Timeline(change) => {
+                self.is_first = false;
                 let refused = |what| OpenError::Record { lsn: change.next.get(), what };
                 self.sequence.change_timeline(change.timeline).map_err(refused)
             }
@@ -152,18 +206,18 @@ impl<'a> Replay<'a> {
         let keys = commit.rows.iter().map(|row| (row.table, row.key.clone())).collect();
         let entry = CommitEntry::new(keys);
         entry.admit(commit.version, commit.time, lsn);
-        self.shared.memtables.with_active(|memtable| {
+        self.shared.stack.with_active(|memtable| {
             for row in commit.rows {
                 memtable.insert(row.table, row.key, commit.version, row.value);
             }
+            memtable.commits().push(entry);
         });
-        self.shared.commits.push(entry);
     }
 
     /// Shows what was replayed to readers; says which version and time came last.
     pub(crate) fn finish(self) -> (Version, Timestamp) {
         let (last, last_time) = self.sequence.last();
-        self.shared.memtables.with_active(|memtable| memtable.publish(last));
+        self.shared.stack.with_active(|memtable| memtable.publish(last));
         self.shared.admitted.store(last.to_raw(), Ordering::Release);
         self.shared.durable.store(self.proven.to_raw(), Ordering::Release);
         (last, last_time)
@@ -197,7 +251,7 @@ mod tests {
 
     #[test]
     fn commits_must_continue_each_other() {
-        let mut sequence = Sequence::new();
+        let mut sequence = Sequence::after(&Meta::default());
         let mut check = |record: CommitRecord| sequence.accept(&record).map(|made| made.len());
         assert_eq!(check(commit(version(0, 1), 10, vec![makes("a", 1), writes(1)])), Ok(1));
         assert_eq!(
@@ -222,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_sequence_goes_on_across_timelines() {
-        let mut sequence = Sequence::new();
+        let mut sequence = Sequence::after(&Meta::default());
         sequence.accept(&commit(version(0, 1), 10, vec![])).unwrap();
         sequence.change_timeline(Timeline::new(2)).unwrap();
         assert!(sequence.accept(&commit(version(0, 2), 11, vec![])).is_err());

@@ -1,13 +1,14 @@
 //! Scans: owned, double-ended iterators over a range of one table at one version.
 //!
 //! Invariants:
-//! * A scan reads one view; between calls it holds counted references and nothing else. It fetches rows in batches that
-//!   grow, and re-enters by key for the next.
+//! * A scan reads one version, which is kept for it; between calls it holds nothing else. It fetches rows in batches that
+//!   grow, each from the layers as they then are, and re-enters by key for the next.
 //! * `rest` is what neither side has fetched yet. The front yields its batch, then `rest`, then what the back fetched and
 //!   did not yield; the back likewise. So each row comes once, whichever way it is asked for.
 //! * After an error it ends.
 
-use std::collections::VecDeque;
+pub(crate) mod batch;
+
 use std::ops::Bound;
 
 use keepstone_types::ValueRef;
@@ -17,15 +18,18 @@ use crate::error::ReadError;
 use crate::key_range::KeyRange;
 use crate::merge::{Direction, Merge};
 use crate::read_set::ScanTrace;
+use crate::readers::Registration;
 use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::view::View;
 use crate::write_set::WriteMap;
+use batch::Batch;
 
-/// Rows of the first batch: a scan that takes a few rows fetches a few.
-const BATCH_ROWS_FIRST: usize = 8;
+/// Rows of the first batch: a scan that takes a few rows fetches a few, in one go.
+const BATCH_ROWS_FIRST: usize = 16;
 /// Rows of a batch, at most.
 const BATCH_ROWS_MAX: usize = 256;
+/// Bytes that are copied for a batch, before its last row.
+const BATCH_BYTES: usize = 32 << 10;
 
 /// A key and its value.
 pub type KeyValue = (ValueRef, ValueRef);
@@ -33,7 +37,8 @@ pub type KeyValue = (ValueRef, ValueRef);
 /// What a scan reads from.
 pub(crate) struct ScanSource {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) view: View,
+    /// The version that is read.
+    pub(crate) held: Arc<Registration>,
     /// The transaction's own writes as they were when the scan began.
     pub(crate) own: Option<Arc<WriteMap>>,
     /// `None` when the table does not exist.
@@ -47,8 +52,8 @@ pub(crate) struct ScanSource {
 pub struct Scan {
     source: ScanSource,
     rest: KeyRange,
-    front: VecDeque<KeyValue>,
-    back: VecDeque<KeyValue>,
+    front: Batch,
+    back: Batch,
     batch_rows: usize,
     /// Nothing is left in `rest`.
     drained: bool,
@@ -65,25 +70,36 @@ impl std::fmt::Debug for Scan {
 impl Scan {
     pub(crate) fn new(source: ScanSource, range: KeyRange) -> Self {
         let drained = source.table.is_none() || range.is_empty();
-        let (front, back) = (VecDeque::new(), VecDeque::new());
+        let (front, back) = (Batch::default(), Batch::default());
         Self { source, rest: range, front, back, batch_rows: BATCH_ROWS_FIRST, drained, ended: false }
     }
 
     /// Fetches the next rows of `rest` on one side.
     fn fetch(&mut self, direction: Direction) -> Result<(), ReadError> {
         let _call = self.source.shared.enter()?;
+        let held = &self.source.held;
+        let _reading = held.call()?;
         let Some(table) = self.source.table else { return Ok(()) };
         let limit = self.batch_rows;
-        let rows = Merge::new(&self.source.view, self.source.own.as_deref(), table, &self.rest, direction);
+        let view = self.source.shared.stack.view_at(self.source.held.version());
+        let mut rows = Merge::new(&view, self.source.own.as_deref(), table, &self.rest, direction)?;
         let batch = match direction {
             Direction::Up => &mut self.front,
             Direction::Down => &mut self.back,
         };
-        batch.extend(rows.take(limit));
+        batch.begin(limit);
+        while batch.len() < limit && batch.copied_len() < BATCH_BYTES {
+            held.must_be_active()?;
+            if !rows.put_next(batch)? {
+                self.drained = true;
+                break;
+            }
+        }
+        drop(rows);
+        batch.seal();
         self.batch_rows = limit.saturating_mul(2).min(BATCH_ROWS_MAX);
-        self.drained = batch.len() < limit;
-        if let Some((last, _)) = batch.back() {
-            let beyond = Bound::Excluded(last.clone());
+        if let Some(last) = batch.last_key() {
+            let beyond = Bound::Excluded(last);
             match direction {
                 Direction::Up => self.rest.from = beyond,
                 Direction::Down => self.rest.to = beyond,
@@ -96,7 +112,8 @@ impl Scan {
         if self.ended {
             return None;
         }
-        if let Err(error) = self.source.shared.must_be_open() {
+        let may_go_on = self.source.shared.must_be_open().and_then(|()| self.source.held.must_be_active());
+        if let Err(error) = may_go_on {
             self.ended = true;
             return Some(Err(error));
         }

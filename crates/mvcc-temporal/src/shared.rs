@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use keepstone_types::{Clock, StoreId, Version};
 
 use crate::catalog::Catalog;
-use crate::commit_index::CommitIndex;
+use crate::checkpoint::Alarm;
 use crate::error::ReadError;
 use crate::gate::{Gate, Pass, Turns};
+use crate::ground::Ground;
+use crate::layers::{Layers, Stack};
 use crate::memtable::Memtable;
+use crate::readers::{Readers, Registration};
 use crate::stats::Counters;
-use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::view::{Memtables, View};
+use crate::sync::{Arc, AtomicU64, Ordering, thread};
 
 /// The state of an open store, beside its log.
 #[derive(Debug)]
@@ -19,13 +21,16 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) store_id: StoreId,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) memtables: Memtables,
-    pub(crate) commits: CommitIndex,
+    pub(crate) stack: Stack,
+    /// Who holds which version.
+    pub(crate) readers: Arc<Readers>,
     pub(crate) catalog: Catalog,
     pub(crate) counters: Counters,
     /// Calls in progress; shut when the store closes.
     pub(crate) calls: Gate,
     pub(crate) turns: Turns,
+    /// Wakes the thread that checkpoints.
+    pub(crate) alarm: Arc<Alarm>,
     /// The newest version on stable storage, raw.
     pub(crate) durable: AtomicU64,
     /// The newest version given out, raw: a hint, read without the queue's lock.
@@ -43,18 +48,28 @@ impl Shared {
             dir: dir.to_path_buf(),
             store_id,
             clock,
-            memtables: Memtables::new(Memtable::new(Version::ZERO)),
-            commits: CommitIndex::new(),
+            stack: Stack::new(Memtable::new(Version::ZERO)),
+            readers: Arc::new(Readers::new(Version::ZERO)),
             catalog: Catalog::new(),
             counters: Counters::new(),
             calls: Gate::new(),
             turns: Turns::new(),
+            alarm: Arc::new(Alarm::new()),
             durable: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             next_txn: AtomicU64::new(1),
             opened_by: std::process::id(),
             read_only,
         }
+    }
+
+    /// The same store on its page file: what is folded is visible, and so are the tables it has.
+    pub(crate) fn on(mut self, ground: Ground) -> Self {
+        let meta = *ground.meta();
+        let active = Memtable::new(meta.through);
+        self.readers = Arc::new(Readers::new(meta.floor));
+        self.stack.replace(Layers::new(vec![Arc::new(active)], Some(Arc::new(ground))));
+        self
     }
 
     /// Counts a call in progress, until the pass is dropped.
@@ -77,7 +92,7 @@ impl Shared {
     }
 
     pub(crate) fn visible(&self) -> Version {
-        self.memtables.visible()
+        self.stack.visible()
     }
 
     /// The newest durable version, never past the visible one, which follows it.
@@ -86,17 +101,56 @@ impl Shared {
         durable.min(self.visible())
     }
 
-    /// A view of a version that must have been made and be visible.
-    pub(crate) fn view_of(&self, version: Version) -> Result<View, ReadError> {
+    /// Holds the newest visible version.
+    pub(crate) fn hold_newest(&self) -> Result<Arc<Registration>, ReadError> {
+        loop {
+            let newest = self.visible();
+            if let Some(held) = self.readers.register(newest, self.clock.monotonic()) {
+                return Ok(Arc::new(held));
+            }
+            // The floor passes a visible version only when a newer one is visible.
+            if self.readers.floor() <= newest {
+                return Err(ReadError::TooManyReaders);
+            }
+        }
+    }
+
+    /// Holds a version that everybody may read, or that has a name. Who prunes looks at the slots first and at the names
+    /// afterwards: a version whose name was found while that goes on may have lost it before the second look, and was not
+    /// held yet at the first. So it is looked for again.
+    fn hold_retained(&self, version: Version) -> Result<Registration, ReadError> {
+        loop {
+            let before = self.readers.collections();
+            let now = self.clock.monotonic();
+            let held = self.readers.hold(version, now).ok_or(ReadError::TooManyReaders)?;
+            let oldest = self.readers.floor();
+            if version >= oldest {
+                return Ok(held);
+            }
+            if !crate::names::is_named(self, version)? {
+                return Err(ReadError::HistoryGone { asked: version, oldest });
+            }
+            if before.is_multiple_of(2) && self.readers.collections() == before {
+                return Ok(held);
+            }
+            drop(held);
+            thread::yield_now();
+        }
+    }
+
+    /// Holds a version that must have been made, be visible and be retained.
+    pub(crate) fn hold(&self, version: Version) -> Result<Arc<Registration>, ReadError> {
         let newest = self.visible();
         if version > newest {
             return Err(ReadError::VersionInFuture { asked: version, newest });
         }
-        let nearest = self.commits.at_or_below(version).map_or(Version::ZERO, |commit| commit.version());
+        let held = self.hold_retained(version)?;
+        let nearest = self.stack.with(|layers| layers.commit_at_or_below(version))?;
+        let nearest = nearest.map_or(Version::ZERO, |commit| commit.version);
         if version != nearest {
             return Err(ReadError::UnknownVersion { asked: version, nearest });
         }
-        Ok(self.memtables.view_at(version))
+        Ok(Arc::new(held))
     }
 }
 

@@ -5,15 +5,15 @@ use std::fmt;
 use keepstone_types::{StoreId, Version};
 
 use crate::catalog::TableId;
-use crate::database::Inner;
+use crate::database::Handle;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
-use crate::memtable::RowVersion;
+use crate::memtable::FoundRow;
 use crate::read::{Read, VersionedValue, sealed};
+use crate::readers::Registration;
 use crate::scan::{Scan, ScanSource};
 use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::view::View;
 
 /// The store as it was at one version. Cloning is cheap; the store stays open while a snapshot of it lives, unless it is
 /// closed, which ends the snapshot with [`ReadError::Closed`].
@@ -22,10 +22,10 @@ pub struct Snapshot {
     held: Arc<HeldSnapshot>,
 }
 
-/// What the clones of a snapshot share.
+/// What the clones of a snapshot share: a version that is kept for them, and nothing else.
 struct HeldSnapshot {
-    inner: Arc<Inner>,
-    view: View,
+    inner: Arc<Handle>,
+    held: Arc<Registration>,
 }
 
 impl Drop for HeldSnapshot {
@@ -36,14 +36,14 @@ impl Drop for HeldSnapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("version", &self.held.view.version()).finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("version", &self.held.held.version()).finish_non_exhaustive()
     }
 }
 
 impl Snapshot {
-    pub(crate) fn new(inner: Arc<Inner>, view: View) -> Self {
+    pub(crate) fn new(inner: Arc<Handle>, held: Arc<Registration>) -> Self {
         inner.shared.counters.open_snapshots.add(1);
-        Self { held: Arc::new(HeldSnapshot { inner, view }) }
+        Self { held: Arc::new(HeldSnapshot { inner, held }) }
     }
 }
 
@@ -51,24 +51,25 @@ impl Snapshot {
 pub(crate) fn read_row(
     shared: &Shared,
     table: &str,
-    look_up: impl FnOnce(TableId) -> Option<RowVersion>,
+    look_up: impl FnOnce(TableId) -> Result<Option<FoundRow>, ReadError>,
 ) -> Result<Option<VersionedValue>, ReadError> {
     let _call = shared.enter()?;
-    let Some(table) = shared.catalog.get(table) else { return Ok(None) };
-    let row = look_up(table.id);
+    let Some(table) = shared.catalog.id(table) else { return Ok(None) };
+    let row = look_up(table)?;
     Ok(row.and_then(|row| Some(VersionedValue { value: row.value?, version: Some(row.version) })))
 }
 
-/// Scans a view.
-pub(crate) fn scan_view(
+/// Scans a version that is held.
+pub(crate) fn scan_version(
     shared: &Arc<Shared>,
-    view: View,
+    held: Arc<Registration>,
     table: &str,
     range: KeyRange,
 ) -> Result<Scan, ReadError> {
     shared.must_be_open()?;
-    let table = shared.catalog.get(table).map(|table| table.id);
-    Ok(Scan::new(ScanSource { shared: Arc::clone(shared), view, own: None, table, trace: None }, range))
+    held.must_be_active()?;
+    let table = shared.catalog.id(table);
+    Ok(Scan::new(ScanSource { shared: Arc::clone(shared), held, own: None, table, trace: None }, range))
 }
 
 impl sealed::Sealed for Snapshot {}
@@ -79,21 +80,24 @@ impl Read for Snapshot {
         table: &str,
         key: impl AsRef<[u8]>,
     ) -> Result<Option<VersionedValue>, ReadError> {
-        read_row(&self.held.inner.shared, table, |table| self.held.view.get(table, key.as_ref()))
+        let (shared, at) = (&self.held.inner.shared, self.held.held.version());
+        let _reading = self.held.held.call()?;
+        read_row(shared, table, |table| shared.stack.with(|layers| layers.get(table, key.as_ref(), at)))
     }
 
     fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
-        scan_view(&self.held.inner.shared, self.held.view.clone(), table, range.into())
+        scan_version(&self.held.inner.shared, Arc::clone(&self.held.held), table, range.into())
     }
 
     fn version(&self) -> Version {
-        self.held.view.version()
+        self.held.held.version()
     }
 
     fn tables(&self) -> Result<Vec<Arc<str>>, ReadError> {
         let shared = &self.held.inner.shared;
         shared.must_be_open()?;
-        Ok(shared.catalog.names_at(self.held.view.version()))
+        self.held.held.must_be_active()?;
+        Ok(shared.catalog.names_at(self.held.held.version()))
     }
 
     fn store_id(&self) -> StoreId {

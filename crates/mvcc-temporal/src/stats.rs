@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use keepstone_pager::PageStats;
 use keepstone_types::{Version, lock_rank};
 use keepstone_wal::LogStats;
 
@@ -48,6 +49,9 @@ pub(crate) struct Counters {
     pub(crate) retries: Counter,
     pub(crate) exclusive_turns: Counter,
     pub(crate) refused_full: Counter,
+    pub(crate) slowed: Counter,
+    pub(crate) readers_warned: Counter,
+    pub(crate) readers_aborted: Counter,
     pub(crate) open_snapshots: Counter,
     pub(crate) open_transactions: Counter,
     latencies: Vec<Mutex<Histogram<u32>>>,
@@ -66,6 +70,9 @@ impl Counters {
             retries: Counter::default(),
             exclusive_turns: Counter::default(),
             refused_full: Counter::default(),
+            slowed: Counter::default(),
+            readers_warned: Counter::default(),
+            readers_aborted: Counter::default(),
             open_snapshots: Counter::default(),
             open_transactions: Counter::default(),
             latencies: stripes.map(|stripe| Mutex::new(lock_rank::MVCC_LATENCY, stripe)).collect(),
@@ -158,6 +165,34 @@ pub struct DatabaseStats {
     pub visible: Version,
     /// The newest version on stable storage.
     pub durable: Version,
+    /// Commits that waited because more was written than folded.
+    pub slowed: u64,
+    /// Readers that had used most of their allowance.
+    pub readers_warned: u64,
+    /// Readers that were aborted because they had used all of it.
+    pub readers_aborted: u64,
+    /// What readers that hold versions, and retention, keep: the oldest version that everybody can read.
+    pub oldest: Version,
+    /// Checkpoints done.
+    pub checkpoints: u64,
+    /// Slices of checkpoints done.
+    pub checkpoint_slices: u64,
+    /// Checkpoints that failed.
+    pub checkpoint_failures: u64,
+    /// Row versions folded.
+    pub rows_folded: u64,
+    /// Everything at or below it is in the page file.
+    pub folded: Version,
+    /// Rows in the page file, newest versions.
+    pub folded_rows: u64,
+    /// Older row versions in the page file.
+    pub history_rows: u64,
+    /// Older row versions pruned since the store was opened.
+    pub pruned_rows: u64,
+    /// Times that the memory for what is not folded was predicted to pass 70 %.
+    pub pressure_warnings: u64,
+    /// What the page file counted.
+    pub pages: PageStats,
     /// How long commits took.
     pub commit_latency: LatencyStats,
     /// What the log counted.

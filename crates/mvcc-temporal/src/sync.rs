@@ -7,6 +7,7 @@ mod model;
 pub(crate) use keepstone_types::sync::OnceLock as SlotOnce;
 pub(crate) use keepstone_types::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use keepstone_types::sync::{Arc, Condvar, CountU64, Mutex, MutexGuard, thread};
+pub(crate) use std::sync::Weak;
 
 #[cfg(not(feature = "model"))]
 pub(crate) use arc_swap::ArcSwap;

@@ -6,16 +6,16 @@ use std::fmt;
 use keepstone_types::{StoreId, Timestamp, ValueRef, Version, lock_rank};
 use keepstone_wal::Durability;
 
-use crate::catalog::{Table, TableId, table_key, table_value};
+use crate::catalog::{TableId, table_key, table_value};
 use crate::commit_path::{Intent, Submitted, commit, submit};
-use crate::database::Inner;
+use crate::database::Handle;
 use crate::error::{CommitError, ReadError};
 use crate::key_range::KeyRange;
 use crate::read::{Read, VersionedValue, sealed};
 use crate::read_set::{ReadSet, ScanTrace};
+use crate::readers::Registration;
 use crate::scan::{Scan, ScanSource};
 use crate::sync::{Arc, Mutex, Ordering};
-use crate::view::View;
 use crate::write_set::WriteSet;
 
 /// What a transaction is protected from. README.md has a table with a test per line.
@@ -75,10 +75,11 @@ pub struct Receipt {
 /// A transaction. It reads its own writes, ranges included. Dropping it rolls back: nothing of it was ever visible.
 #[must_use = "dropping a transaction rolls it back"]
 pub struct Txn {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     id: u64,
     options: TxnOptions,
-    view: View,
+    /// The version it began at.
+    began: Arc<Registration>,
     writes: WriteSet,
     reads: Mutex<ReadSet>,
     /// Tables that the view does not have, whose catalog row is among the writes.
@@ -93,22 +94,23 @@ impl fmt::Debug for Txn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Txn");
         shown.field("id", &self.id).field("isolation", &self.options.isolation);
-        shown.field("version", &self.view.version()).finish_non_exhaustive()
+        shown.field("version", &self.began.version()).finish_non_exhaustive()
     }
 }
 
 impl Txn {
-    pub(crate) fn begin(inner: &Arc<Inner>, options: TxnOptions) -> Result<Self, ReadError> {
+    pub(crate) fn begin(inner: &Arc<Handle>, options: TxnOptions) -> Result<Self, ReadError> {
         let shared = &inner.shared;
         shared.must_be_open()?;
         shared.must_be_same_process()?;
+        let began = shared.hold_newest()?;
         shared.counters.begun.add(1);
         shared.counters.open_transactions.add(1);
         Ok(Self {
             inner: Arc::clone(inner),
             id: shared.next_txn.fetch_add(1, Ordering::Relaxed),
             options,
-            view: shared.memtables.view(),
+            began,
             writes: WriteSet::default(),
             reads: Mutex::new(lock_rank::MVCC_READ_SET, ReadSet::default()),
             made: BTreeSet::new(),
@@ -138,7 +140,10 @@ impl Txn {
     /// The version that the next call reads.
     #[must_use]
     pub fn version(&self) -> Version {
-        self.current_view().version()
+        match self.options.isolation {
+            Isolation::ReadCommitted => self.inner.shared.visible(),
+            Isolation::Snapshot | Isolation::Serializable => self.began.version(),
+        }
     }
 
     /// Makes every commit since the view a conflict, whatever it wrote.
@@ -146,14 +151,16 @@ impl Txn {
         self.everything = true;
     }
 
-    pub(crate) const fn view(&self) -> &View {
-        &self.view
+    /// The version it began at, held.
+    pub(crate) const fn began(&self) -> &Arc<Registration> {
+        &self.began
     }
 
-    fn current_view(&self) -> View {
+    /// Holds the version that the next call reads.
+    fn hold_current(&self) -> Result<Arc<Registration>, ReadError> {
         match self.options.isolation {
-            Isolation::ReadCommitted => self.inner.shared.memtables.view(),
-            Isolation::Snapshot | Isolation::Serializable => self.view.clone(),
+            Isolation::ReadCommitted => self.inner.shared.hold_newest(),
+            Isolation::Snapshot | Isolation::Serializable => Ok(Arc::clone(&self.began)),
         }
     }
 
@@ -162,8 +169,8 @@ impl Txn {
     }
 
     /// The table of a name, if a transaction of this process ever wrote to it; otherwise its absence is what was read.
-    fn table_to_read(&self, name: &str) -> Option<Arc<Table>> {
-        let table = self.inner.shared.catalog.get(name);
+    fn table_to_read(&self, name: &str) -> Option<TableId> {
+        let table = self.inner.shared.catalog.id(name);
         if table.is_none() && self.records_reads() {
             self.reads.lock().add_key(TableId::SYSTEM, &table_key(name));
         }
@@ -196,7 +203,7 @@ impl Txn {
         self.must_be_writable()?;
         let table = self.inner.shared.catalog.reserve(table)?;
         self.writes.set(table.id, ValueRef::copy_from(key), value)?;
-        if !table.exists_at(self.view.version()) && self.made.insert(table.id) {
+        if !table.exists_at(self.began.version()) && self.made.insert(table.id) {
             self.set_system(&table_key(&table.name), Some(table_value(table.id)))?;
         }
         Ok(())
@@ -237,9 +244,13 @@ impl Txn {
         if self.records_reads() {
             self.reads.lock().add_key(table, key);
         }
+        let stack = &self.inner.shared.stack;
+        let _reading = self.began.call()?;
         let row = match self.options.isolation {
-            Isolation::ReadCommitted => self.current_view().get(table, key),
-            Isolation::Snapshot | Isolation::Serializable => self.view.get(table, key),
+            Isolation::ReadCommitted => stack.get(table, key)?,
+            Isolation::Snapshot | Isolation::Serializable => {
+                stack.with(|layers| layers.get(table, key, self.began.version()))?
+            }
         };
         Ok(row.and_then(|row| Some(VersionedValue { value: row.value?, version: Some(row.version) })))
     }
@@ -264,14 +275,14 @@ impl Txn {
         Ok(PendingCommit { inner, submitted })
     }
 
-    fn into_intent(mut self) -> (Arc<Inner>, Intent) {
+    fn into_intent(mut self) -> (Arc<Handle>, Intent) {
         let reads = std::mem::take(&mut *self.reads.lock());
         let intent = Intent {
             txn: self.id,
             isolation: self.options.isolation,
             durability: self.options.durability,
-            view: self.current_view().version(),
-            began: self.view.version(),
+            view: self.version(),
+            held: Arc::clone(&self.began),
             reads,
             writes: std::mem::take(&mut self.writes),
             everything: self.everything,
@@ -301,7 +312,7 @@ impl Read for Txn {
     ) -> Result<Option<VersionedValue>, ReadError> {
         self.inner.shared.must_be_open()?;
         match self.table_to_read(table) {
-            Some(table) => self.get_row(table.id, key.as_ref()),
+            Some(table) => self.get_row(table, key.as_ref()),
             None => Ok(None),
         }
     }
@@ -309,15 +320,15 @@ impl Read for Txn {
     fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
         self.inner.shared.must_be_open()?;
         let range = range.into();
-        let table = self.table_to_read(table).map(|table| table.id);
+        let table = self.table_to_read(table);
         let trace = table.filter(|_| self.records_reads()).map(|table| {
             let trace = Arc::new(ScanTrace::new(table, range.clone()));
             self.reads.lock().add_scan(Arc::clone(&trace));
             trace
         });
         let shared = Arc::clone(&self.inner.shared);
-        let (view, own) = (self.current_view(), self.writes.share());
-        Ok(Scan::new(ScanSource { shared, view, own, table, trace }, range))
+        let (held, own) = (self.hold_current()?, self.writes.share());
+        Ok(Scan::new(ScanSource { shared, held, own, table, trace }, range))
     }
 
     fn version(&self) -> Version {
@@ -333,8 +344,8 @@ impl Read for Txn {
             self.reads.lock().add_scan(Arc::clone(&trace));
             trace
         });
-        let (view, own, table) = (self.current_view(), self.writes.share(), Some(TableId::SYSTEM));
-        let rows = Scan::new(ScanSource { shared, view, own, table, trace }, range);
+        let (held, own, table) = (self.hold_current()?, self.writes.share(), Some(TableId::SYSTEM));
+        let rows = Scan::new(ScanSource { shared, held, own, table, trace }, range);
         let mut names = Vec::new();
         for row in rows {
             let (key, value) = row?;
@@ -351,7 +362,7 @@ impl Read for Txn {
 /// A commit that was handed to the log. Dropping it does not take the commit back.
 #[must_use = "the commit is known to be durable only after `wait`"]
 pub struct PendingCommit {
-    inner: Arc<Inner>,
+    inner: Arc<Handle>,
     submitted: Submitted,
 }
 

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use keepstone::{Existence, NodePatch, Snapshot, Store, StoreOptions, Version};
 use serde_json::Value;
 
+use super::checkpoint;
 use super::crash::{self, Killed};
 use super::questions::Graph;
 use super::source::{self, Source};
 use super::summary::{Numbers, Page};
 use crate::args::{COLLECTION_DEFAULT, DemoArgs};
 use crate::at::rfc3339;
+use crate::check;
 use crate::exit::{Code, Failure, Outcome};
 use crate::export;
 use crate::import::apply::Target;
 use crate::import::input::Numbered;
-use crate::maintenance;
 use crate::output::{self, Align, Table, count, duration, shortened, thousands};
 use crate::session::{self, JsonCollection};
 
@@ -101,7 +102,7 @@ impl Story {
         let as_read = store.visible_version();
         store.tag(AS_READ, as_read)?;
         let then = store.snapshot()?;
-        let content_as_read = content(&store, &then)?;
+        let content_as_read = crates_of(&store, &then)?;
         let graph = Graph::read(&crates, &then)?;
         answer(&graph, page);
         commits += update(&store, &crates, &graph, page)?;
@@ -114,10 +115,10 @@ impl Story {
     }
 }
 
-/// The canonical export of a view, crates only.
-fn content(store: &Store, view: &Snapshot) -> Outcome<String> {
+/// The canonical export of a view: of one collection, or of all.
+pub(super) fn content(store: &Store, view: &Snapshot, only: Option<&str>) -> Outcome<String> {
     let mut text = String::new();
-    export::for_each_line(store, view, Some(COLLECTION_DEFAULT), |line| {
+    export::for_each_line(store, view, only, |line| {
         text.push_str(line);
         text.push('\n');
         Ok(())
@@ -125,12 +126,17 @@ fn content(store: &Store, view: &Snapshot) -> Outcome<String> {
     Ok(text)
 }
 
+/// The canonical export of a view, crates only.
+fn crates_of(store: &Store, view: &Snapshot) -> Outcome<String> {
+    content(store, view, Some(COLLECTION_DEFAULT))
+}
+
 /// Stores every crate, a few in each commit; returns the number of commits.
 fn store_crates(store: &Store, source: &Source, page: &mut Page) -> Outcome<u64> {
     let mut target = Target::new(store.clone(), COLLECTION_DEFAULT);
     let lines = source.graph.lines();
     let batch: Vec<Numbered> =
-        lines.into_iter().zip(1..).map(|(line, number)| Numbered { number, line }).collect();
+        lines.into_iter().zip(1..).map(|(line, number)| Numbered { number, line, bytes: 0 }).collect();
     let mut times = Vec::new();
     for chunk in batch.chunks(CRATES_PER_COMMIT) {
         let began = Instant::now();
@@ -218,15 +224,15 @@ fn update(store: &Store, crates: &JsonCollection, graph: &Graph, page: &mut Page
 /// Reads the old version by number, by name and by time, and compares it with what it was, byte by byte.
 fn look_back(store: &Store, as_read: Version, content_as_read: &str, page: &mut Page) -> Outcome<bool> {
     let by_name = store.resolve(AS_READ)?;
-    let by_time = store.version_info(as_read).map(|info| store.resolve(info.time)).transpose()?;
+    let by_time = store.version_info(as_read)?.map(|info| store.resolve(info.time)).transpose()?;
     let mut equal = true;
     for version in [Some(as_read), Some(by_name), by_time] {
         equal &= match version {
-            Some(version) => content(store, &store.at(version)?)? == content_as_read,
+            Some(version) => crates_of(store, &store.at(version)?)? == content_as_read,
             None => false,
         };
     }
-    let differs = content(store, &store.snapshot()?)? != content_as_read;
+    let differs = crates_of(store, &store.snapshot()?)? != content_as_read;
     let bytes = thousands(content_as_read.len());
     let verdict = match (equal, differs) {
         (true, true) => format!("equal to the byte ({bytes} bytes), and not what is there now"),
@@ -264,9 +270,8 @@ fn aftermath(
     let store = StoreOptions::default().existence(Existence::MustExist).open(dir)?;
     let reopened = reopening.elapsed();
     let found = killed.look_for(&store)?;
-    let still_equal = content(&store, &store.at(told.as_read)?)? == told.content_as_read;
-    let versions = u64::try_from(store.versions().count()).unwrap_or(u64::MAX);
-    let damages = maintenance::damages(&store)?;
+    let still_equal = crates_of(&store, &store.at(told.as_read)?)? == told.content_as_read;
+    let mut damages = check::damages(&store)?;
     page.section("What survives");
     page.row(
         "killed",
@@ -289,21 +294,33 @@ fn aftermath(
         "",
         format!("{} more had reached the disk before their acknowledgement", thousands(found.unacknowledged)),
     );
-    match damages.is_empty() {
-        true => page.row("checked", "every record read from disk again: no damage"),
-        false => damages.iter().for_each(|damage| page.row("DAMAGE", damage)),
-    }
+    tell_damages("every record read from disk again", &damages, page);
+    store.close()?;
+    output::remark("folding the log into the page file, and comparing every version ...");
+    let folded = checkpoint::fold_and_compare(dir, page)?;
+    let store = StoreOptions::default().existence(Existence::MustExist).open(dir)?;
+    let found_after = check::damages(&store)?;
+    tell_damages("every page read from disk again", &found_after, page);
+    damages.extend(found_after);
     store.close()?;
     Ok(Numbers {
         nodes: u64::try_from(source.graph.crates.len()).unwrap_or(u64::MAX),
         links: u64::try_from(source.graph.link_count()).unwrap_or(u64::MAX),
         commits: told.commits.saturating_add(found.acked),
-        versions,
+        versions: folded.versions,
         acked: found.acked,
         recovered: found.recovered,
         lost: found.lost,
         time_travel_equal: told.time_travel_equal && still_equal,
         check_errors: u64::try_from(damages.len()).unwrap_or(u64::MAX),
+        folded,
         elapsed: started.elapsed(),
     })
+}
+
+fn tell_damages(what: &str, damages: &[String], page: &mut Page) {
+    match damages.is_empty() {
+        true => page.row("checked", format!("{what}: no damage")),
+        false => damages.iter().for_each(|damage| page.row("DAMAGE", damage)),
+    }
 }

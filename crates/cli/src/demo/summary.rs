@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checkpoint::Folded;
 use crate::json::{self, Object};
 
 /// What a program reads.
@@ -16,6 +17,7 @@ pub(super) struct Numbers {
     pub(super) lost: u64,
     pub(super) time_travel_equal: bool,
     pub(super) check_errors: u64,
+    pub(super) folded: Folded,
     pub(super) elapsed: Duration,
 }
 
@@ -33,9 +35,18 @@ impl Numbers {
         object.plain("lost", self.lost);
         object.plain("time_travel_equal", self.time_travel_equal);
         object.plain("check_errors", self.check_errors);
+        object.plain("checkpoint_equal", self.is_checkpoint_equal());
+        json::write_seconds(object.field("open_log_seconds"), self.folded.open_log);
+        json::write_seconds(object.field("open_pages_seconds"), self.folded.open_pages);
+        object.plain("log_bytes", self.folded.log_bytes);
+        object.plain("page_bytes", self.folded.page_bytes);
         json::write_f64(object.field("seconds"), (self.elapsed.as_secs_f64() * 1e3).round() / 1e3);
         object.end();
         line
+    }
+
+    fn is_checkpoint_equal(&self) -> bool {
+        self.folded.versions_equal == self.folded.versions
     }
 
     /// What is not as promised, if anything.
@@ -45,6 +56,10 @@ impl Numbers {
         }
         if self.check_errors > 0 {
             return Some(format!("the check found {} errors", self.check_errors));
+        }
+        if !self.is_checkpoint_equal() {
+            let differ = self.folded.versions.saturating_sub(self.folded.versions_equal);
+            return Some(format!("{differ} versions read differently after a checkpoint"));
         }
         (!self.time_travel_equal).then(|| "an old version does not read as it was".to_owned())
     }
@@ -102,13 +117,21 @@ mod tests {
             lost: 0,
             time_travel_equal: true,
             check_errors: 0,
+            folded: Folded {
+                versions: 302,
+                versions_equal: 302,
+                open_log: Duration::from_micros(12_345),
+                open_pages: Duration::from_micros(1_500),
+                log_bytes: 1_048_576,
+                page_bytes: 2_097_152,
+            },
             elapsed: Duration::from_micros(1_234_567),
         }
     }
 
     #[test]
     fn the_line_of_json_is_the_promised_one() {
-        let expected = r#"{"nodes":217,"links":843,"commits":300,"versions":302,"acked":250,"recovered":250,"lost":0,"time_travel_equal":true,"check_errors":0,"seconds":1.235}"#;
+        let expected = r#"{"nodes":217,"links":843,"commits":300,"versions":302,"acked":250,"recovered":250,"lost":0,"time_travel_equal":true,"check_errors":0,"checkpoint_equal":true,"open_log_seconds":0.012345,"open_pages_seconds":0.0015,"log_bytes":1048576,"page_bytes":2097152,"seconds":1.235}"#;
         assert_eq!(numbers().json(), expected);
     }
 
@@ -118,6 +141,9 @@ mod tests {
         let lost = Numbers { lost: 2, ..numbers() };
         assert_eq!(lost.broken_promise().unwrap(), "2 of 250 acknowledged commits are lost");
         assert!(Numbers { check_errors: 1, ..numbers() }.broken_promise().unwrap().contains("1 errors"));
+        let folded = Folded { versions_equal: 300, ..numbers().folded };
+        let differs = Numbers { folded, ..numbers() }.broken_promise().unwrap();
+        assert_eq!(differs, "2 versions read differently after a checkpoint");
         assert!(Numbers { time_travel_equal: false, ..numbers() }.broken_promise().is_some());
     }
 

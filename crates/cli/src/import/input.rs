@@ -10,11 +10,16 @@ use crate::args::Format;
 use crate::exit::{Failure, Outcome};
 use crate::output::Progress;
 
+/// A document that is not read line by line is held whole, so it has a limit.
+const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
+
 /// A line with its number, counted from 1.
 #[derive(Debug)]
 pub(crate) struct Numbered {
     pub(crate) number: u64,
     pub(crate) line: Line,
+    /// Bytes of its text, or about as many: what it takes in memory is in proportion.
+    pub(crate) bytes: u64,
 }
 
 /// A source of lines.
@@ -26,7 +31,8 @@ pub(crate) struct Input {
 
 enum Lines {
     Json(JsonLines<Box<dyn BufRead>>),
-    Made(std::iter::Enumerate<std::vec::IntoIter<Line>>),
+    /// Lines made of a document, and the bytes of each on average.
+    Made(std::iter::Enumerate<std::vec::IntoIter<Line>>, u64),
 }
 
 impl Input {
@@ -49,10 +55,19 @@ impl Input {
             Format::Jsonl => Lines::Json(JsonLines::new(reader)),
             Format::CargoMetadata => {
                 let mut json = Vec::new();
-                reader.read_to_end(&mut json).map_err(cannot_read)?;
+                let limit = DOCUMENT_BYTES_MAX.saturating_add(1);
+                let read = reader.by_ref().take(limit).read_to_end(&mut json).map_err(cannot_read)?;
+                let read = u64::try_from(read).unwrap_or(u64::MAX);
+                if read > DOCUMENT_BYTES_MAX {
+                    return Err(Failure::error(format!("cannot import {name}"))
+                        .expected(format!("a document of at most {DOCUMENT_BYTES_MAX} bytes"))
+                        .found("more"));
+                }
                 let graph = cargo_metadata::parse(&json)
                     .map_err(|error| Failure::error(format!("cannot import {name}")).place(error))?;
-                Lines::Made(graph.lines().into_iter().enumerate())
+                let lines = graph.lines();
+                let count = u64::try_from(lines.len()).unwrap_or(u64::MAX).max(1);
+                Lines::Made(lines.into_iter().enumerate(), read.div_ceil(count))
             }
         };
         Ok(Self { name, progress, lines })
@@ -79,9 +94,9 @@ impl Input {
                     Err(Failure::error(error.to_string()).place(&self.name).place(lines.place()))
                 }
             },
-            Lines::Made(lines) => Ok(lines.next().map(|(place, line)| {
+            Lines::Made(lines, bytes) => Ok(lines.next().map(|(place, line)| {
                 let number = u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1);
-                Numbered { number, line }
+                Numbered { number, line, bytes: *bytes }
             })),
         }
     }
@@ -121,7 +136,8 @@ impl<R: BufRead> JsonLines<R> {
             bytes = bytes.saturating_add(read);
             if !self.buffer.iter().all(u8::is_ascii_whitespace) {
                 let line = Line::parse(&self.buffer).map_err(InputError::Line)?;
-                return Ok(Some((Numbered { number: self.number, line }, bytes)));
+                let len = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+                return Ok(Some((Numbered { number: self.number, line, bytes: len }, bytes)));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::{Run, json, keepstone};
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 15] = [
     "nodes",
     "links",
     "commits",
@@ -14,6 +14,11 @@ const FIELDS: [&str; 10] = [
     "lost",
     "time_travel_equal",
     "check_errors",
+    "checkpoint_equal",
+    "open_log_seconds",
+    "open_pages_seconds",
+    "log_bytes",
+    "page_bytes",
     "seconds",
 ];
 
@@ -45,6 +50,9 @@ fn keeps_its_promises(run: &Run) {
     assert!(number("versions") >= number("commits"), "{line}");
     assert!(number("lost") == 0.0 && number("check_errors") == 0.0, "{line}");
     assert_eq!(numbers["time_travel_equal"], serde_json::json!(true), "{line}");
+    assert_eq!(numbers["checkpoint_equal"], serde_json::json!(true), "{line}");
+    assert!(number("open_pages_seconds") > 0.0 && number("open_log_seconds") > 0.0, "{line}");
+    assert!(number("page_bytes") > 100_000.0 && number("log_bytes") > 0.0, "{line}");
     assert_eq!(numbers.as_object().unwrap().len(), FIELDS.len());
     let places: Vec<_> = FIELDS.iter().map(|field| line.find(&format!("\"{field}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{line}");
@@ -68,9 +76,15 @@ fn a_person_reads_a_page() {
     let folder = tempfile::tempdir().unwrap();
     let run = demo(folder.path(), &[]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    for part in
-        ["What the store answers", "longest chain", "equal to the byte", "no damage", "Every promise held."]
-    {
+    for part in [
+        "What the store answers",
+        "longest chain",
+        "equal to the byte",
+        "no damage",
+        "What a checkpoint changes",
+        "versions read the same, to the byte",
+        "Every promise held.",
+    ] {
         assert!(run.stdout.contains(part), "{part} is not in\n{}", run.stdout);
     }
     assert!(!run.stdout.contains('\u{1b}'));

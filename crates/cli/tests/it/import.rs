@@ -162,3 +162,45 @@ fn a_file_that_is_not_there_is_named() {
     assert!(message.contains("cannot read /nowhere/lines.jsonl"), "{message}");
     assert!(!cli.dir().exists());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_grow_with_the_input() {
+    const BODY_BYTES: usize = 64 << 10;
+    // More than the process may have of addresses.
+    const LINES: usize = 8_192;
+    const LIMIT_KIB: usize = 384 << 10;
+    let cli = Cli::new();
+    for writers in ["1", "3"] {
+        let mut command = std::process::Command::new("sh");
+        let script = format!("ulimit -v {LIMIT_KIB} && exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_keepstone")).arg("-s").arg(cli.dir());
+        command.args(["import", "-", "--batch", "1000000", "--writers", writers]);
+        command.env("MALLOC_ARENA_MAX", "1").env("KEEPSTONE_CHECKPOINT_MEMORY_BYTES", "8388608");
+        command.env("KEEPSTONE_CACHE_BYTES", "8388608").env("KEEPSTONE_RETENTION", "none");
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        command.stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = std::io::BufWriter::new(child.stdin.take().unwrap());
+        let feeder = std::thread::spawn(move || {
+            use std::io::Write as _;
+            let body = "x".repeat(BODY_BYTES);
+            for number in 0..LINES {
+                // A command that fails early does not read all of it.
+                if writeln!(stdin, "{{\"key\":\"k{}\",\"body\":\"{number} {body}\"}}", number % 500).is_err()
+                {
+                    break;
+                }
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{} {said}{told}", output.status);
+        assert!(said.starts_with("imported 8,192 lines in "), "{said}");
+        let commits: usize = said.split_whitespace().nth(4).unwrap().parse().unwrap();
+        assert!(commits >= LINES * BODY_BYTES / (5 << 20), "batches end at so many bytes: {said}");
+    }
+    assert_eq!(cli.ok(["export"]).lines().count(), 500);
+    assert!(cli.ok(["check"]).contains("no damage"));
+}

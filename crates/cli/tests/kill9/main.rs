@@ -1,5 +1,6 @@
 //! Kill -9 in the middle of `import --batch 1 --ack`: every acknowledged line is there afterwards, to the byte, nothing
-//! is there that was not sent, and `check` finds nothing.
+//! is there that was not sent, and `check` finds nothing. Two of the ways keep little in memory, so that checkpoints follow
+//! each other and kills land in them.
 //!
 //! `KEEPSTONE_KILL_ROUNDS` says how many kills (12 unless said otherwise), `KEEPSTONE_KILL_SEED` repeats the choice of
 //! their moments. A kill comes after so many acknowledgements, while lines are still being fed.
@@ -37,13 +38,15 @@ struct Way {
     writers: u64,
     /// A kill comes after at most so many acknowledgements.
     acks_max: u64,
+    /// Bytes in memory that make a checkpoint due, and keys that it folds in one go; `None` for what is usual.
+    checkpoint: Option<(&'static str, &'static str)>,
 }
 
 const WAYS: [Way; 4] = [
-    Way { body_bytes: 40, writers: 1, acks_max: 300 },
-    Way { body_bytes: 40, writers: 4, acks_max: 600 },
-    Way { body_bytes: 64 << 10, writers: 1, acks_max: 60 },
-    Way { body_bytes: 64 << 10, writers: 4, acks_max: 120 },
+    Way { body_bytes: 40, writers: 1, acks_max: 300, checkpoint: Some(("4096", "8")) },
+    Way { body_bytes: 40, writers: 4, acks_max: 600, checkpoint: None },
+    Way { body_bytes: 64 << 10, writers: 1, acks_max: 60, checkpoint: None },
+    Way { body_bytes: 64 << 10, writers: 4, acks_max: 120, checkpoint: Some(("524288", "4")) },
 ];
 
 /// A small generator of numbers (SplitMix64).
@@ -115,7 +118,11 @@ fn line(key: &str, way: Way) -> String {
 /// Imports until so many lines are acknowledged, then kills; returns the keys acknowledged.
 fn import_and_kill(dir: &Path, way: Way, round: u64, acks: u64) -> Vec<String> {
     let writers = way.writers.to_string();
-    let mut child = keepstone(dir)
+    let mut command = keepstone(dir);
+    if let Some((bytes, keys)) = way.checkpoint {
+        command.env("KEEPSTONE_CHECKPOINT_MEMORY_BYTES", bytes).env("KEEPSTONE_CHECKPOINT_SLICE_KEYS", keys);
+    }
+    let mut child = command
         .args(["import", "-", "--batch", "1", "--ack", "--writers", &writers])
         .stdin(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -204,6 +211,13 @@ fn verify(dir: &Path, way: Way, account: &mut Account, sample: &[String]) {
     ok(dir, &["check"]);
 }
 
+/// Whether a checkpoint was begun at least: rows are in the page file.
+fn has_folded(dir: &Path) -> bool {
+    let stats = ok(dir, &["stats", "--json"]);
+    let (_, rows) = stats.split_once("\"page_rows\":").unwrap();
+    !rows.starts_with("0,")
+}
+
 fn number_of(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}: expected a number")))
@@ -222,7 +236,7 @@ fn every_acknowledged_line_survives_kill_9() {
         // The rounds are split over the ways, the first ones taking what is left over.
         let ways = u64::try_from(WAYS.len()).unwrap();
         let rounds = rounds / ways + u64::from(place < rounds % ways);
-        let (mut acked, mut unread) = (0, 0);
+        let (mut acked, mut unread, mut folded) = (0, 0, 0);
         let mut folder = Kept::new();
         let mut account = Account::default();
         for round in 0..rounds {
@@ -235,12 +249,18 @@ fn every_acknowledged_line_survives_kill_9() {
             let keys = import_and_kill(&dir, way, round, random.up_to(way.acks_max));
             let sample = [keys[0].clone(), keys[keys.len() - 1].clone()];
             account.acked.extend(keys);
+            folded += u64::from(has_folded(&dir));
             verify(&dir, way, &mut account, &sample);
         }
         (acked, unread) = (acked + account.acked.len(), unread + account.unread);
         println!(
-            "  bodies of {} bytes, {} writers: {rounds} kills, {acked} lines acknowledged and there, {unread} more there",
+            "  bodies of {} bytes, {} writers: {rounds} kills, {acked} lines acknowledged and there, {unread} more there, \
+             {folded} with rows in the page file",
             way.body_bytes, way.writers
+        );
+        assert!(
+            folded > 0 || way.checkpoint.is_none() || rounds == 0,
+            "no checkpoint was made before any kill"
         );
         (acked_in_all, unread_in_all) = (acked_in_all + acked, unread_in_all + unread);
     }

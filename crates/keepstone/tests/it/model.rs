@@ -1,11 +1,13 @@
-//! Random programs of nodes, links, deletions, rollbacks and reopenings against a model that is too simple to be wrong:
-//! every version, every history and every difference must be as the model says.
+//! Random programs of nodes, links, deletions, rollbacks, checkpoints, compactions and reopenings against a model that is too
+//! simple to be wrong: every version, every history and every difference must be as the model says. Where older versions
+//! are not kept, each must be as the model says or be told as gone, and nothing that was promised may be gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use keepstone::{
-    ChangeError, ChangeKind, Collection, Direction, Fingerprint, Node, NodeId, NodePatch, Read, Store,
-    Version,
+    ChangeError, ChangeKind, Collection, CommitError, Direction, Fingerprint, Node, NodeId, NodePatch,
+    OpenError, Read, ReadError, Retention, Store, StoreOptions, Version,
 };
 use proptest::prelude::*;
 
@@ -46,6 +48,12 @@ enum Act {
     RollBack(proptest::sample::Index),
     /// Closed and opened again, or dropped and opened again.
     Reopen(bool),
+    /// Everything goes to the page file.
+    Checkpoint,
+    /// Everything goes to the page file, and what nothing keeps goes.
+    Compact,
+    /// One of the versions so far gets a name.
+    Name(proptest::sample::Index),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -161,8 +169,15 @@ struct Subject {
 }
 
 impl Subject {
-    fn open(disk: &Disk) -> Self {
-        let store = disk.open();
+    fn open(disk: &Disk, options: &StoreOptions) -> Self {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        let store = loop {
+            match disk.open_as(options) {
+                // A store that was dropped closes when the thread that looks after it has let it go.
+                Err(OpenError::Locked { .. }) if Instant::now() < give_up => std::thread::yield_now(),
+                store => break store.unwrap(),
+            }
+        };
         let collections = COLLECTIONS.map(|name| store.collection(name).unwrap()).to_vec();
         Self { store, collections }
     }
@@ -299,25 +314,77 @@ const NOTHING: Patch =
 /// A version, the model at it, and the places it put or deleted.
 type Past = (Version, Model, BTreeSet<Place>);
 
+/// What can be read of the past.
+struct Kept {
+    /// The oldest version that everybody can read.
+    floor: Version,
+    named: BTreeSet<Version>,
+}
+
+impl Kept {
+    fn has(&self, version: Version) -> bool {
+        version >= self.floor || self.named.contains(&version)
+    }
+
+    /// Holds that a version is told as gone exactly when nothing promises it.
+    fn read<R>(&self, version: Version, read: Result<R, ReadError>) -> Option<R> {
+        match read {
+            Ok(read) => {
+                assert!(self.has(version), "version {version} is below {} and can be read", self.floor);
+                Some(read)
+            }
+            Err(ReadError::HistoryGone { asked, oldest }) => {
+                assert!(!self.has(version), "version {version} is promised and gone");
+                assert_eq!((asked, oldest), (version, self.floor));
+                None
+            }
+            Err(error) => panic!("version {version}: {error}"),
+        }
+    }
+}
+
 /// Holds each node's history against what the model was.
-fn compare_histories(subject: &Subject, past: &[Past]) {
+fn compare_histories(subject: &Subject, past: &[Past], kept: &Kept) {
     for place in (0..COLLECTIONS.len()).flat_map(|at| (0..KEYS.len()).map(move |key| (at, key))) {
-        let mut expected = Vec::new();
+        let mut all = Vec::new();
         let mut before: Option<&ModelNode> = None;
         for (version, model, touched) in past {
             let after = model.nodes.get(&place);
             if touched.contains(&place) && (before.is_some() || after.is_some()) {
-                expected.push((*version, after.cloned()));
+                all.push((*version, after.cloned()));
             }
             before = after;
         }
-        expected.reverse();
+        all.reverse();
         let history = subject.collections[place.0].history(&subject.store, KEYS[place.1]);
         let found: Vec<_> = history
             .map(Result::unwrap)
             .map(|entry| (entry.version, entry.node.map(ModelNode::from)))
             .collect();
-        assert_eq!(found, expected, "history of {place:?}");
+        // What is promised: everything from the floor on, and what was current at it. A deletion at the end of what is
+        // kept has nothing before it that would show that there was a node.
+        let is_floor = |version: Version| version <= kept.floor;
+        let at_floor = all.iter().position(|(version, _)| is_floor(*version));
+        let promised = at_floor.map_or(all.len(), |place| place + 1);
+        let mut expected = all[..promised].to_vec();
+        while kept.floor > Version::ZERO && expected.last().is_some_and(|(_, node)| node.is_none()) {
+            expected.pop();
+        }
+        // What was current at the floor stands under its newest version that still has a row: of one that only took
+        // something away nothing is left.
+        if let Some((last, newest)) = found.get(expected.len().wrapping_sub(1)).zip(expected.last_mut())
+            && is_floor(newest.0)
+            && last.0 < newest.0
+        {
+            newest.0 = last.0;
+        }
+        let begins = found.len() >= expected.len() && found[..expected.len()] == expected;
+        assert!(begins, "history of {place:?}: {found:?}\nexpected {expected:?}");
+        // Versions with a name may show more of what was.
+        for more in &found[expected.len()..] {
+            assert!(all.contains(more), "history of {place:?}: {more:?}");
+            assert!(!kept.named.is_empty(), "history of {place:?}: {more:?}");
+        }
     }
 }
 
@@ -347,8 +414,14 @@ fn difference(before: &Model, after: &Model) -> Vec<(String, String, ChangeKind)
     found.into_iter().map(|((collection, key), kind)| (collection, key, kind)).collect()
 }
 
-fn compare_diff(store: &Store, (from, before, _): &Past, (to, after, _): &Past) {
-    let found = store.diff(*from, *to).unwrap();
+fn compare_diff(store: &Store, kept: &Kept, (from, before, _): &Past, (to, after, _): &Past) {
+    let found = match store.diff(*from, *to) {
+        Err(ReadError::HistoryGone { asked, .. }) => {
+            assert!(!kept.has(asked) && (asked == *from || asked == *to), "{from} to {to}: {asked}");
+            return;
+        }
+        found => found.unwrap(),
+    };
     let mut found: Vec<_> =
         found.into_iter().map(|change| (change.collection, change.key, change.kind)).collect();
     let mut expected = difference(before, after);
@@ -372,9 +445,42 @@ fn compare_diff(store: &Store, (from, before, _): &Past, (to, after, _): &Past) 
     assert_eq!(found, expected, "{from} to {to}");
 }
 
-fn run(acts: &[Act], pairs: &[(proptest::sample::Index, proptest::sample::Index)]) {
+/// Goes back to a version; gives what that made, or `None` when the version is gone, which must not be promised.
+fn roll_back(
+    store: &Store,
+    model: &Model,
+    (version, target, _): &Past,
+    named: &BTreeSet<Version>,
+) -> Option<Option<Past>> {
+    let receipt = match store.rollback_to(*version) {
+        Err(CommitError::Read(ReadError::HistoryGone { asked, .. })) => {
+            assert!(asked == *version && !named.contains(version), "{version} is promised");
+            return None;
+        }
+        receipt => receipt.unwrap(),
+    };
+    let places = model.nodes.keys().chain(target.nodes.keys());
+    let touched = places.filter(|place| model.nodes.get(place) != target.nodes.get(place)).copied().collect();
+    Some(receipt.version.map(|made| (made, target.clone(), touched)))
+}
+
+/// Gives a version a name, unless it is gone.
+fn name(store: &Store, version: Version) -> Option<Version> {
+    match store.tag(&format!("name of {version}"), version) {
+        Ok(()) => Some(version),
+        Err(CommitError::Read(ReadError::HistoryGone { .. })) => None,
+        Err(error) => panic!("{version}: {error}"),
+    }
+}
+
+fn run(
+    options: &StoreOptions,
+    acts: &[Act],
+    pairs: &[(proptest::sample::Index, proptest::sample::Index)],
+) -> Kept {
     let disk = Disk::new();
-    let mut subject = Subject::open(&disk);
+    let mut subject = Subject::open(&disk, options);
+    let mut named = BTreeSet::new();
     let mut model = Model::default();
     let mut past: Vec<Past> = vec![(Version::ZERO, Model::default(), BTreeSet::new())];
     for act in acts {
@@ -396,17 +502,11 @@ fn run(acts: &[Act], pairs: &[(proptest::sample::Index, proptest::sample::Index)
                 }
             }
             Act::RollBack(index) => {
-                let (version, target, _) = index.get(&past).clone();
-                let receipt = subject.store.rollback_to(version).unwrap();
-                if let Some(made) = receipt.version {
-                    let places = model.nodes.keys().chain(target.nodes.keys());
-                    let touched = places
-                        .filter(|place| model.nodes.get(place) != target.nodes.get(place))
-                        .copied()
-                        .collect();
-                    past.push((made, target.clone(), touched));
+                let target = index.get(&past).clone();
+                if let Some(made) = roll_back(&subject.store, &model, &target, &named) {
+                    past.extend(made);
+                    model = target.1;
                 }
-                model = target;
             }
             Act::Reopen(clean) => {
                 let Subject { store, collections } = subject;
@@ -416,19 +516,27 @@ fn run(acts: &[Act], pairs: &[(proptest::sample::Index, proptest::sample::Index)
                 } else {
                     drop(store);
                 }
-                subject = Subject::open(&disk);
+                subject = Subject::open(&disk, options);
             }
+            Act::Checkpoint => drop(subject.store.checkpoint().unwrap()),
+            Act::Compact => drop(subject.store.compact().unwrap()),
+            Act::Name(index) => named.extend(name(&subject.store, index.get(&past).0)),
         }
         subject.compare(&subject.store, &model);
     }
+    let floor = subject.store.stats().oldest_version.parse().unwrap();
+    let kept = Kept { floor, named };
     for (version, model, _) in &past {
-        subject.compare(&subject.store.at(*version).unwrap(), model);
+        if let Some(then) = kept.read(*version, subject.store.at(*version)) {
+            subject.compare(&then, model);
+        }
     }
-    compare_histories(&subject, &past);
+    compare_histories(&subject, &past, &kept);
     for (from, to) in pairs {
-        compare_diff(&subject.store, from.get(&past), to.get(&past));
+        compare_diff(&subject.store, &kept, from.get(&past), to.get(&past));
     }
     assert_sound(&subject.store);
+    kept
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -473,6 +581,9 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(steps, commits)| Act::Transaction(steps, commits)),
         1 => any::<proptest::sample::Index>().prop_map(Act::RollBack),
         1 => any::<bool>().prop_map(Act::Reopen),
+        1 => Just(Act::Checkpoint),
+        1 => Just(Act::Compact),
+        1 => any::<proptest::sample::Index>().prop_map(Act::Name),
     ]
 }
 
@@ -489,6 +600,17 @@ proptest! {
         acts in proptest::collection::vec(act(), 1..20),
         pairs in proptest::collection::vec(any::<(proptest::sample::Index, proptest::sample::Index)>(), 6),
     ) {
-        run(&acts, &pairs);
+        // One key a slice: every row is folded in a generation of its own.
+        let kept = run(&StoreOptions::default().retention(Retention::Forever).checkpoint_slice_keys(1), &acts, &pairs);
+        assert_eq!(kept.floor, Version::ZERO, "everything is kept");
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone_and_the_rest_is_what_the_model_says(
+        mut acts in proptest::collection::vec(act(), 1..20),
+        pairs in proptest::collection::vec(any::<(proptest::sample::Index, proptest::sample::Index)>(), 6),
+    ) {
+        acts.push(Act::Compact);
+        run(&StoreOptions::default().retention(Retention::None).page_size(4_096), &acts, &pairs);
     }
 }

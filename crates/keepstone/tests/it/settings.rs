@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepstone::{Durability, Existence, OpenError, Range, SettingError, StoreOptions};
+use keepstone::{Durability, Existence, OpenError, Range, Retention, SettingError, StoreOptions};
 
 use crate::Disk;
 
@@ -11,7 +11,13 @@ fn from(variable: &str, value: impl ToString) -> Result<StoreOptions, SettingErr
 }
 
 /// The settings and bounds that are promised; the code has them in a table of its own.
-const BOUNDS: [(&str, &str, u64, u64); 10] = [
+const BOUNDS: [(&str, &str, u64, u64); 16] = [
+    ("cache_bytes", "KEEPSTONE_CACHE_BYTES", 1_048_576, 1_099_511_627_776),
+    ("checkpoint_memory_bytes", "KEEPSTONE_CHECKPOINT_MEMORY_BYTES", 0, 1_099_511_627_776),
+    ("checkpoint_log_bytes", "KEEPSTONE_CHECKPOINT_LOG_BYTES", 0, 1_099_511_627_776),
+    ("checkpoint_age_ms", "KEEPSTONE_CHECKPOINT_AGE_MS", 0, 2_592_000_000),
+    ("checkpoint_idle_ms", "KEEPSTONE_CHECKPOINT_IDLE_MS", 0, 2_592_000_000),
+    ("checkpoint_slice_keys", "KEEPSTONE_CHECKPOINT_SLICE_KEYS", 1, 1_048_576),
     ("interval_ms", "KEEPSTONE_INTERVAL_MS", 1, 10_000),
     ("memory_entries_max", "KEEPSTONE_MEMORY_ENTRIES_MAX", 1_000, 16_777_216),
     ("memory_bytes_max", "KEEPSTONE_MEMORY_BYTES_MAX", 1_048_576, 17_179_869_184),
@@ -34,7 +40,7 @@ fn every_number_has_its_bounds_and_its_error_names_field_value_and_range() {
             let options = from(variable, legal).unwrap_or_else(|error| panic!("{legal}: {error}"));
             drop(options);
         }
-        for illegal in [min - 1, max + 1, u64::MAX] {
+        for illegal in [min.checked_sub(1).unwrap_or(u64::MAX), max + 1, u64::MAX] {
             let error = from(variable, illegal).unwrap_err();
             assert_eq!(
                 (error.field, error.variable, &*error.value),
@@ -58,6 +64,7 @@ fn every_word_has_its_variable() {
         ("KEEPSTONE_ACCESS", vec!["write", "read-only", "write-if-free"]),
         ("KEEPSTONE_DURABILITY", vec!["full", "normal", "none", "relaxed", "relaxed:5:20"]),
         ("KEEPSTONE_RECOVERY", vec!["strict", "prefix", "read-only-at-checkpoint"]),
+        ("KEEPSTONE_RETENTION", vec!["forever", "none", "7d", "1s", "36500d"]),
         ("KEEPSTONE_FORCE_NETWORK", vec!["true", "false"]),
         ("KEEPSTONE_HISTOGRAMS", vec!["on", "0"]),
     ];
@@ -75,6 +82,24 @@ fn every_word_has_its_variable() {
 }
 
 #[test]
+fn pages_have_one_of_three_sizes() {
+    let sizes = StoreOptions::settings().filter(|setting| matches!(setting.range, Range::Numbers(_)));
+    assert_eq!(sizes.map(|setting| setting.field).collect::<Vec<_>>(), ["page_size"]);
+    for legal in [4_096, 8_192, 16_384] {
+        from("KEEPSTONE_PAGE_SIZE", legal).unwrap().validate().unwrap();
+    }
+    for illegal in [0, 1, 4_095, 8_193, 32_768] {
+        let error = from("KEEPSTONE_PAGE_SIZE", illegal).unwrap_err().to_string();
+        let expected = format!("is {illegal}; allowed is 4096, 8192 or 16384");
+        assert!(
+            error.starts_with("the setting page_size (KEEPSTONE_PAGE_SIZE)") && error.ends_with(&expected),
+            "{error}"
+        );
+        assert_eq!(StoreOptions::new().page_size(illegal).validate().unwrap_err().to_string(), error);
+    }
+}
+
+#[test]
 fn what_does_not_fit_together_is_refused_at_open() {
     let disk = Disk::new();
     let millis = Duration::from_millis;
@@ -87,6 +112,12 @@ fn what_does_not_fit_together_is_refused_at_open() {
         (StoreOptions::new().memory_entries_max(999), "memory_entries_max"),
         (StoreOptions::new().embedding_dimension(4_097), "embedding_dimension"),
         (StoreOptions::new().shards(3), "shards"),
+        (StoreOptions::new().retention(Retention::For(Duration::ZERO)), "retention"),
+        (StoreOptions::new().retention(Retention::For(Duration::MAX)), "retention"),
+        (StoreOptions::new().cache_bytes(5), "cache_bytes"),
+        (StoreOptions::new().checkpoint_slice_keys(0), "checkpoint_slice_keys"),
+        (StoreOptions::new().checkpoint_age(Duration::MAX), "checkpoint_age_ms"),
+        (StoreOptions::new().checkpoint_idle(Duration::MAX), "checkpoint_idle_ms"),
         (StoreOptions::new().durability(relaxed(0, millis(1))), "durability"),
         (StoreOptions::new().durability(relaxed(1, Duration::ZERO)), "durability"),
     ];
@@ -114,6 +145,22 @@ fn questionable_values_open_and_are_warned_of() {
     let warned: Vec<_> = store.warnings().iter().map(|warning| &*warning.field).collect();
     assert_eq!(warned, ["KEEPSTONE_INTERVAL", "durability", "window_bytes_max", "shards"]);
     assert!(crate::store().warnings().is_empty());
+}
+
+#[test]
+fn checkpoints_that_hardly_happen_or_keep_nothing_are_warned_of() {
+    let warned = |options: StoreOptions| -> Vec<String> {
+        options.validate().unwrap().into_iter().map(|warning| warning.field).collect()
+    };
+    let off = StoreOptions::new()
+        .checkpoint_memory_bytes(0)
+        .checkpoint_log_bytes(0)
+        .checkpoint_age(Duration::ZERO)
+        .checkpoint_idle(Duration::ZERO);
+    assert_eq!(warned(off), ["checkpoint_memory_bytes", "checkpoint_log_bytes"]);
+    assert_eq!(warned(StoreOptions::new().checkpoint_memory_bytes(1_000)), ["checkpoint_memory_bytes"]);
+    assert_eq!(warned(StoreOptions::new().retention(Retention::None)), ["retention"]);
+    assert!(warned(StoreOptions::new().retention(Retention::Forever)).is_empty());
 }
 
 #[test]

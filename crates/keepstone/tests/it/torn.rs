@@ -92,8 +92,8 @@ fn no_torn_fingerprint_is_ever_visible() {
         done.store(true, Ordering::Release);
     });
     assert!(reads.load(Ordering::Relaxed) >= READERS);
-    for version in store.versions() {
-        assert_pair(&nodes, &store.at(version.version).unwrap());
+    for version in store.versions().unwrap() {
+        assert_pair(&nodes, &store.at(version.unwrap().version).unwrap());
     }
     assert_sound(&store);
 }

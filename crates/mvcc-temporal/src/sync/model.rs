@@ -36,6 +36,10 @@ impl<T> ArcSwap<T> {
     pub(crate) fn load_full(&self) -> Arc<T> {
         self.0.step(|published| Arc::clone(published))
     }
+
+    pub(crate) fn store(&self, value: Arc<T>) {
+        self.0.step(|published| *published = value);
+    }
 }
 
 type Node<K, V> = Arc<(K, V)>;
@@ -88,19 +92,8 @@ impl<K: Ord, V> SkipMap<K, V> {
         });
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.step(|nodes| nodes.len())
-    }
-
     pub(crate) fn back(&self) -> Option<SkipEntry<'_, K, V>> {
         self.find(|nodes| nodes.len().wrapping_sub(1))
-    }
-
-    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<SkipEntry<'_, K, V>>
-    where
-        K: Borrow<Q>,
-    {
-        self.lower_bound(Bound::Included(key)).filter(|entry| entry.key().borrow() == key)
     }
 
     pub(crate) fn lower_bound<Q: Ord + ?Sized>(&self, bound: Bound<&Q>) -> Option<SkipEntry<'_, K, V>>

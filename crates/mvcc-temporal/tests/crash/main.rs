@@ -11,25 +11,33 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::cast_possible_truncation,
+    clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
 
 mod program;
 mod subject;
+mod wrong;
 
 use std::time::Duration;
 
-use keepstone_mvcc_temporal::Durability;
+use keepstone_mvcc_temporal::{Durability, Retention};
 use keepstone_testkit::crash::{Plan, run};
 
 use crate::subject::StoreSubject;
 
 macro_rules! levels {
-    ($($name:ident: $durability:expr, $sector:expr;)*) => {
+    ($($name:ident: $durability:expr, $sector:expr, $retention:expr, $rotten:expr;)*) => {
         $(
             #[test]
             fn $name() {
-                let subject = StoreSubject { durability: $durability, sector: $sector, faults: true };
+                let subject = StoreSubject {
+                    durability: $durability,
+                    sector: $sector,
+                    faults: true,
+                    retention: $retention,
+                    rotten: $rotten,
+                };
                 run(stringify!($name), &subject, &Plan::from_env());
             }
         )*
@@ -37,16 +45,23 @@ macro_rules! levels {
 }
 
 levels! {
-    normal: Durability::Normal, 4_096;
-    full_small_sectors: Durability::Full, 512;
-    relaxed: Durability::Relaxed { max_commits: 3, max_delay: Duration::from_millis(20) }, 4_096;
-    none_small_sectors: Durability::None, 512;
+    normal: Durability::Normal, 4_096, Retention::Forever, false;
+    normal_pruned: Durability::Normal, 4_096, Retention::None, true;
+    full_small_sectors: Durability::Full, 512, Retention::For(Duration::from_millis(40)), true;
+    relaxed: Durability::Relaxed { max_commits: 3, max_delay: Duration::from_millis(20) }, 4_096, Retention::Forever, false;
+    none_small_sectors: Durability::None, 512, Retention::None, true;
 }
 
 /// A rollback is one commit like any other: after a crash in it, either all of it is there or nothing.
 #[test]
 fn rollback_atomic() {
-    let subject = StoreSubject { durability: Durability::Normal, sector: 512, faults: false };
+    let subject = StoreSubject {
+        durability: Durability::Normal,
+        sector: 512,
+        faults: false,
+        retention: Retention::Forever,
+        rotten: false,
+    };
     let plan = Plan { steps: 5, lives: 2, exhaustive: 256, samples: 6, double_every: 40, ..Plan::from_env() };
     run("rollback_atomic", &subject, &plan);
 }

@@ -29,6 +29,12 @@ pub(crate) enum Step {
     Idle,
     /// Everything written becomes durable.
     Sync,
+    /// Everything is folded into the page file, a few keys at a time.
+    Checkpoint,
+    /// A snapshot of the version so far back is held from now on, or let go.
+    Hold(u64),
+    /// Everything is folded, and versions that need not stay are pruned.
+    Compact,
     /// Closed in order and opened again.
     Reopen,
     /// A sync fails after so many changes of the disk.
@@ -60,7 +66,10 @@ fn changes(dice: &mut Dice) -> Vec<Change> {
 
 /// A step at random. Faults are rare, or little else would happen.
 pub(crate) fn any_step(dice: &mut Dice) -> Step {
-    match dice.choose(100) {
+    match dice.choose(120) {
+        100..=112 => Step::Checkpoint,
+        113..=116 => Step::Hold(dice.choose(5)),
+        117..=119 => Step::Compact,
         0..=39 => Step::Commit(changes(dice), dice.one_in(4)),
         40..=57 => {
             let count = 2 + dice.choose(4);

@@ -1,17 +1,20 @@
 //! The store as the subject of a sweep, with a model of tables, versions, names and history.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keepstone_mvcc_temporal::{
-    CommitError, Database, DatabaseOptions, Durability, OpenError, PendingCommit, Read, Tending, Txn,
-    TxnOptions,
+    CheckpointOptions, CommitError, Database, DatabaseOptions, Durability, OpenError, PendingCommit, Read,
+    ReadError, Retention, Snapshot, Tending, Txn, TxnOptions,
 };
 use keepstone_testkit::crash::{Failure, FailureKind, Ledger, Subject, World};
 use keepstone_types::{Clock, ManualClock, Version};
-use keepstone_vfs::simulated::{Dice, FailedSync, Fault};
+use keepstone_vfs::simulated::{Dice, FailedSync, Fault, SimulatedDisk};
+use keepstone_vfs::{OpenOptions, Vfs, VfsFileExt};
 
 use crate::program::{Change, Step, any_step};
 
@@ -49,6 +52,9 @@ pub(crate) struct StoreSubject {
     pub(crate) sector: u32,
     /// Whether steps that make the disk fail are drawn.
     pub(crate) faults: bool,
+    pub(crate) retention: Retention,
+    /// Whether the newest header of the page file rots in a copy of what is opened: nothing must be lost by that.
+    pub(crate) rotten: bool,
 }
 
 fn table(number: u8) -> String {
@@ -67,6 +73,28 @@ fn wrong(what: String) -> Failure {
     Failure::new(FailureKind::WrongRead, what)
 }
 
+/// A snapshot has what its version had.
+fn reads_as(snapshot: &Snapshot, version: Version, content: &Content) -> Result<(), Failure> {
+    for number in 0..TABLES {
+        let mut expected = content.rows.range((number, 0)..=(number, u8::MAX));
+        for row in snapshot.scan(&table(number), ..).map_err(|error| wrong(error.to_string()))? {
+            let (key, value) = row.map_err(|error| wrong(error.to_string()))?;
+            match expected.next() {
+                Some(((_, expected_key), expected))
+                    if key[..] == [*expected_key] && value[..] == expected.bytes() => {}
+                other => {
+                    let found = format!("table {number} has key {:?} of {} bytes", &key[..], value.len());
+                    return Err(wrong(format!("{version}: {found}, expected {other:?}")));
+                }
+            }
+        }
+        if let Some(missing) = expected.next() {
+            return Err(wrong(format!("{version}: table {number} lacks {missing:?}")));
+        }
+    }
+    Ok(())
+}
+
 /// How a step ended.
 enum Outcome {
     Done,
@@ -79,11 +107,20 @@ struct Open<'a> {
     world: &'a World,
     ledger: &'a mut Ledger<Arc<Content>>,
     durable: bool,
+    retention: Retention,
+    /// A version that is held, and what it must read as.
+    held: Option<(Snapshot, Version, Arc<Content>)>,
 }
 
 impl StoreSubject {
     fn open(&self, world: &World) -> Result<Database, OpenError> {
-        let options = DatabaseOptions::default().durability(self.durability).sector_size(self.sector);
+        let checkpoint = CheckpointOptions::default().slice_keys(4);
+        let options = DatabaseOptions::default()
+            .durability(self.durability)
+            .sector_size(self.sector)
+            .page_size(4_096)
+            .retention(self.retention)
+            .checkpoint(checkpoint);
         let log = options
             .log
             .clone()
@@ -93,6 +130,38 @@ impl StoreSubject {
             .side_file_threshold(24_000);
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&world.clock);
         Database::open_with(Arc::new(world.disk.clone()), clock, Path::new(DIR), options.log(log))
+    }
+}
+
+impl StoreSubject {
+    /// The same store with both copies of the newest header gone opens one generation before, and has everything.
+    fn falls_back(
+        &self,
+        database: &Database,
+        disk: SimulatedDisk,
+        ledger: &Ledger<Arc<Content>>,
+    ) -> Result<(), Failure> {
+        let report = database.pages_report();
+        if report.generations.len() < 2 {
+            return Ok(());
+        }
+        let odd = report.generation.get() % 2;
+        let file = disk.open(&Path::new(DIR).join("pages"), OpenOptions::WRITE).unwrap();
+        for slot in [1 + odd, 62 + odd] {
+            file.write_all_at(&[0; 4_096], slot * 4_096).unwrap();
+        }
+        file.sync_data().unwrap();
+        let world = World::of(disk);
+        let older = self.open(&world).map_err(|error| unopenable(format!("fallen back: {error}")))?;
+        assert!(older.pages_report().generation < report.generation);
+        if older.visible_version() != database.visible_version() {
+            let what =
+                format!("fallen back: {}, before {}", older.visible_version(), database.visible_version());
+            return Err(Failure::new(FailureKind::Lost, what));
+        }
+        let mut ledger = ledger.clone();
+        let (durable, retention) = (true, self.retention);
+        Open { database: older, world: &world, ledger: &mut ledger, durable, retention, held: None }.judge()
     }
 }
 
@@ -115,14 +184,16 @@ impl Open<'_> {
             self.ledger.readable().map(|(number, content)| (number, Arc::clone(content))).collect();
         for (number, content) in versions {
             let version = Version::from_raw(number);
-            self.reads_as(version, &content)?;
-            let info =
-                self.database.commit_info(version).ok_or_else(|| wrong(format!("{version} has no time")))?;
+            before = Arc::clone(&content);
+            if !self.is_readable(version, &content)? {
+                continue;
+            }
+            let info = self.database.commit_info(version).map_err(unopenable)?;
+            let info = info.ok_or_else(|| wrong(format!("{version} has no time")))?;
             if last_time.is_some_and(|last| info.time <= last) {
                 return Err(wrong(format!("{version} is not later than the one before")));
             }
             last_time = Some(info.time);
-            before = content;
         }
         self.has_names(&before)?;
         let report = self.database.check().map_err(unopenable)?;
@@ -132,24 +203,91 @@ impl Open<'_> {
         }
     }
 
-    fn reads_as(&self, version: Version, content: &Content) -> Result<(), Failure> {
-        let snapshot = self.database.snapshot_at(version).map_err(|error| wrong(error.to_string()))?;
-        for number in 0..TABLES {
-            let mut expected = content.rows.range((number, 0)..=(number, u8::MAX));
-            for row in snapshot.scan(&table(number), ..).map_err(|error| wrong(error.to_string()))? {
-                let (key, value) = row.map_err(|error| wrong(error.to_string()))?;
-                match expected.next() {
-                    Some(((_, expected_key), expected))
-                        if key[..] == [*expected_key] && value[..] == expected.bytes() => {}
-                    other => {
-                        let found = format!("table {number} has key {:?} of {} bytes", &key[..], value.len());
-                        return Err(wrong(format!("{version}: {found}, expected {other:?}")));
-                    }
+    /// Whether a version is retained, and if so, that it reads as it must.
+    fn is_readable(&self, version: Version, content: &Content) -> Result<bool, Failure> {
+        match self.database.snapshot_at(version) {
+            Err(ReadError::HistoryGone { oldest, .. })
+                if version < oldest && self.retention != Retention::Forever && !self.is_named(version) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(wrong(error.to_string())),
+            Ok(snapshot) => reads_as(&snapshot, version, content).map(|()| true),
+        }
+    }
+
+    fn is_named(&self, version: Version) -> bool {
+        self.ledger.newest().names.values().any(|named| *named == version.to_raw())
+    }
+
+    /// Every version that is retained reads as it must, and so does what is held.
+    fn reads_as_ever(&self) -> Result<(), Failure> {
+        for (number, content) in self.ledger.readable() {
+            self.is_readable(Version::from_raw(number), content)?;
+        }
+        match &self.held {
+            Some((snapshot, version, content)) => reads_as(snapshot, *version, content),
+            None => Ok(()),
+        }
+    }
+
+    fn checkpoint(&mut self, compact: bool) -> Result<Outcome, Failure> {
+        // Between two slices the store reads as before.
+        let looked: Rc<RefCell<Result<(), Failure>>> = Rc::new(RefCell::new(Ok(())));
+        let seen = Rc::clone(&looked);
+        let expected: Vec<_> = self
+            .ledger
+            .readable()
+            .map(|(number, content)| (Version::from_raw(number), Arc::clone(content)))
+            .filter(|(version, _)| self.database.snapshot_at(*version).is_ok())
+            .collect();
+        let database = self.database.clone();
+        let look = move || {
+            for (version, content) in &expected {
+                let found = match database.snapshot_at(*version) {
+                    Ok(snapshot) => reads_as(&snapshot, *version, content),
+                    Err(ReadError::HistoryGone { .. }) => Ok(()),
+                    Err(error) => Err(wrong(error.to_string())),
+                };
+                if found.is_err() {
+                    *seen.borrow_mut() = found;
+                    return;
                 }
             }
-            if let Some(missing) = expected.next() {
-                return Err(wrong(format!("{version}: table {number} lacks {missing:?}")));
+        };
+        let work = || if compact { self.database.compact().map(drop) } else { self.database.checkpoint() };
+        let done = keepstone_mvcc_temporal::wrong::looking(look, work);
+        let found = looked.replace(Ok(()));
+        found?;
+        match done {
+            Ok(()) => {
+                let (through, at) = (self.database.durable_version().to_raw(), self.at());
+                if through != self.database.visible_version().to_raw() {
+                    return Err(Failure::new(FailureKind::Lost, "folded, and not called durable"));
+                }
+                self.ledger.promised(through, at);
+                self.reads_as_ever()?;
+                Ok(Outcome::Done)
             }
+            // Full, failed or poisoned: what can be read stays as it is.
+            Err(_) => {
+                self.reads_as_ever()?;
+                Ok(Outcome::Broken)
+            }
+        }
+    }
+
+    fn hold(&mut self, back: u64) -> Result<(), Failure> {
+        if self.held.take().is_some() {
+            return Ok(());
+        }
+        let known = self.ledger.readable().rev().nth(back as usize);
+        let Some((version, content)) = known.map(|(number, content)| (Version::from_raw(number), content))
+        else {
+            return Ok(());
+        };
+        if let Ok(snapshot) = self.database.snapshot_at(version) {
+            self.held = Some((snapshot, version, Arc::clone(content)));
         }
         Ok(())
     }
@@ -325,6 +463,9 @@ impl Open<'_> {
             }
             Step::RollbackTo(back) => return self.rollback_to(*back),
             Step::Name(number) => return self.name(*number),
+            Step::Checkpoint => return self.checkpoint(false),
+            Step::Compact => return self.checkpoint(true),
+            Step::Hold(back) => self.hold(*back)?,
             Step::Tend => drop(self.database.tend()),
             Step::Idle => {
                 self.world.clock.advance(Duration::from_millis(25));
@@ -381,10 +522,15 @@ impl Subject for StoreSubject {
     fn live(&self, world: &World, ledger: &mut Ledger<Arc<Content>>, steps: &[Step]) -> Result<(), Failure> {
         let mut rest = steps.iter();
         loop {
+            let copy = self.rotten.then(|| world.disk.kill(world.disk.position() as u64));
             let database = self.open(world).map_err(unopenable)?;
+            if let Some(copy) = copy {
+                self.falls_back(&database, copy, ledger)?;
+            }
             let next = database.visible_version().on(database.recovery().timeline).next();
             let durable = !self.durability.may_lose_acknowledged();
-            let mut open = Open { database, world, ledger: &mut *ledger, durable };
+            let retention = self.retention;
+            let mut open = Open { database, world, ledger: &mut *ledger, durable, retention, held: None };
             open.judge()?;
             open.ledger.go_on_with(next.unwrap_or(Version::MAX).to_raw());
             let mut again = false;

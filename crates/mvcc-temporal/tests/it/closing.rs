@@ -121,3 +121,29 @@ fn a_closure_may_close_the_store_it_writes_to() {
     drop(database);
     assert_eq!(keys(&store.open(), ..), Vec::<String>::new());
 }
+
+/// The thread that folds holds the store while it works, and is no handle: with the last of these the store is closed.
+#[test]
+fn dropping_the_last_handle_closes_while_the_thread_folds() {
+    for keys_per_slice in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let checkpoint = keepstone_mvcc_temporal::CheckpointOptions::default();
+        let options = options().checkpoint(checkpoint.memory_bytes(1 << 20).slice_keys(keys_per_slice));
+        let open = || keepstone_mvcc_temporal::Database::open(&path, options.clone());
+        let database = open().unwrap();
+        let mut txn = database.begin().unwrap();
+        for number in 0..8_000 {
+            txn.put(T, format!("{number:05}"), b"value".as_slice()).unwrap();
+        }
+        txn.commit().unwrap();
+        while database.stats().checkpoint_slices < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(database.stats().checkpoints, 0, "it is not done");
+        drop(database);
+        let again = open().unwrap();
+        assert!(again.recovery().clean);
+        assert_eq!(keys(&again, ..).len(), 8_000);
+    }
+}

@@ -112,7 +112,8 @@ fn what_commit_acknowledged_the_next_begin_sees() {
             });
         }
     });
-    let versions: Vec<_> = database.commits().map(|commit| commit.version.sequence()).collect();
+    let versions: Vec<_> =
+        database.commits().unwrap().map(|commit| commit.unwrap().version.sequence()).collect();
     assert_eq!(versions, (1..=800).rev().collect::<Vec<_>>());
 }
 
@@ -166,7 +167,7 @@ fn serializable_transactions_keep_an_invariant_over_a_range() {
     let numbers: Vec<_> = database.scan("list", ..).unwrap().map(|row| row.unwrap().0.to_vec()).collect();
     let expected: Vec<_> = (0..180_u32).map(|number| number.to_be_bytes().to_vec()).collect();
     assert_eq!(numbers, expected);
-    let commits = u64::try_from(database.commits().len()).unwrap();
+    let commits = u64::try_from(database.commits().unwrap().count()).unwrap();
     assert_eq!((commits, get(&database, "none"), keys(&database, ..).len()), (180, None, 0));
 }
 
@@ -268,7 +269,11 @@ fn a_hundred_threads_commit_and_read_until_one_of_them_closes_the_store() {
         assert!(commits >= CROWD_COMMITS, "{commits}");
         drop(database);
         let database = reopen();
-        assert_eq!(database.commits().len(), usize::try_from(commits + 1).unwrap(), "no more and no less");
+        assert_eq!(
+            database.commits().unwrap().count(),
+            usize::try_from(commits + 1).unwrap(),
+            "no more and no less"
+        );
         assert_eq!(total(&database).unwrap(), 100 * i64::from(ACCOUNTS));
         for (thread, done) in (0_u8..).zip(acknowledged) {
             let found = database.get("done", [thread]).unwrap();

@@ -63,7 +63,8 @@ fn a_full_disk_refuses_cleanly_and_work_resumes() {
     acknowledged.sort();
     let dense = Version::from_raw(u64::try_from(acknowledged.len()).unwrap());
     assert_eq!(resumed, Some(dense), "no number was lost with those refused");
-    let versions: Vec<_> = database.commits().map(|commit| commit.version.sequence()).collect();
+    let versions: Vec<_> =
+        database.commits().unwrap().map(|commit| commit.unwrap().version.sequence()).collect();
     assert!(versions.iter().copied().eq((1..=dense.sequence()).rev()));
     let found: Vec<_> = database
         .scan(T, ..)

@@ -4,18 +4,22 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::cast_possible_truncation,
     reason = "a test fails by panicking"
 )]
 
 mod checking;
+mod checkpoints;
 mod closing;
 mod concurrency;
 mod failures;
 mod format;
+mod full_disk;
 mod history;
 mod isolation;
 mod model;
 mod opening;
+mod pages;
 mod reading;
 mod serial;
 mod support;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use keepstone_mvcc_temporal::{Database, Isolation, Read, Txn};
+use keepstone_mvcc_temporal::{CheckpointOptions, Database, Isolation, Read, Txn};
 use keepstone_types::Version;
 use proptest::prelude::*;
 
-use crate::support::{MemoryStore, kind, with_isolation};
+use crate::support::{MemoryStore, kind, options, with_isolation};
 
 /// The rows of all tables.
 type Content = BTreeMap<(u8, u8), u8>;
@@ -30,6 +30,7 @@ enum Step {
     },
     RollbackTo(prop::sample::Index),
     Name(u8, prop::sample::Index),
+    Checkpoint,
     Reopen,
     Kill,
 }
@@ -51,6 +52,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(first, second, reads, scans)| Step::Race { first, second, reads, scans }),
         1 => any::<prop::sample::Index>().prop_map(Step::RollbackTo),
         1 => (0_u8..4, any::<prop::sample::Index>()).prop_map(|(name, version)| Step::Name(name, version)),
+        2 => Just(Step::Checkpoint),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
     ]
@@ -97,6 +99,11 @@ fn content_of(reader: &impl Read) -> Content {
     content
 }
 
+/// A store whose checkpoints take many slices.
+fn open(store: &MemoryStore) -> Database {
+    store.open_with(options().checkpoint(CheckpointOptions::default().slice_keys(3))).unwrap()
+}
+
 /// The store beside its model.
 struct World {
     store: MemoryStore,
@@ -109,7 +116,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let store = MemoryStore::new();
-        let database = Some(store.open());
+        let database = Some(open(&store));
         Self { store, database, versions: vec![Content::new()], names: BTreeMap::new() }
     }
 
@@ -149,15 +156,16 @@ impl World {
                 self.versions.push(content);
             }
             Step::Name(name, index) => self.name(*name, self.pick(index)),
+            Step::Checkpoint => self.database().checkpoint().unwrap(),
             Step::Reopen => {
                 self.database.take().unwrap().close().unwrap();
-                self.database = Some(self.store.open());
+                self.database = Some(open(&self.store));
                 assert!(self.database().recovery().clean);
             }
             Step::Kill => {
                 // The killed process' files are a copy; its store is left to itself.
                 self.store = self.store.killed();
-                self.database = Some(self.store.open());
+                self.database = Some(open(&self.store));
             }
         }
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keepstone_mvcc_temporal::{
-    Access, Database, DatabaseOptions, Durability, Existence, OpenError, Read, ReadError, Recovery,
+    Access, CheckpointOptions, Database, DatabaseOptions, Durability, Existence, OpenError, Read, ReadError,
+    Recovery, Retention,
 };
 use keepstone_types::lock_rank::TEST_OUTER;
 use keepstone_types::sync::Mutex;
@@ -35,7 +36,7 @@ fn existence_is_what_was_asked_for() {
     assert_eq!(open_kind(with(Existence::Create)), Err("already-exists"));
     assert_eq!(open_kind(with(Existence::MustExist)), Ok(()));
     assert_eq!(open_kind(with(Existence::CreateIfMissing)), Ok(()));
-    assert_eq!(names(&store.vfs), ["KEEPSTONE", "LOCK", "log"]);
+    assert_eq!(names(&store.vfs), ["KEEPSTONE", "LOCK", "log", "pages"]);
 }
 
 #[test]
@@ -147,6 +148,100 @@ fn one_writer_many_readers() {
     assert!(!open(Access::WriteIfFree).unwrap().is_read_only());
 }
 
+fn beside_options() -> DatabaseOptions {
+    let checkpoint = CheckpointOptions::default().slice_keys(400);
+    let log = options().log.segment_bytes_min(1 << 20).segment_bytes_max(4 << 20);
+    let options = options().log(log).retention(Retention::None).cache_bytes(1 << 20);
+    options.checkpoint(checkpoint).page_size(4_096)
+}
+
+fn write_all(database: &Database, rows: u32, round: u32) {
+    let mut txn = database.begin().unwrap();
+    for number in 0..rows {
+        txn.put(T, format!("{number:05}"), format!("{round:04} {}", "x".repeat(200)).into_bytes()).unwrap();
+    }
+    txn.commit().unwrap();
+}
+
+/// What a reader beside a writer was shown: the rounds of its rows, or why it could not go on.
+fn look(reader: &Database, rows: usize) -> Result<String, ReadError> {
+    let mut rounds = BTreeSet::new();
+    let mut count = 0;
+    for row in reader.scan(T, ..)? {
+        let (_, value) = row?;
+        rounds.insert(String::from_utf8(value[..4].to_vec()).unwrap());
+        count += 1;
+    }
+    assert!(rounds.len() == 1 && count == rows, "{count} rows of rounds {rounds:?}");
+    Ok(rounds.pop_first().unwrap())
+}
+
+/// A reader in another process cannot hold anything: the writer gives its pages to others. It is told, and never shown
+/// anything else than what it opened.
+#[test]
+fn a_reader_beside_a_writer_sees_its_version_or_is_told() {
+    const ROWS: u32 = 10_000;
+    let store = MemoryStore::new();
+    let database = store.open_with(beside_options()).unwrap();
+    write_all(&database, ROWS, 0);
+    database.checkpoint().unwrap();
+    let reader = store.open_with(beside_options().access(Access::ReadOnly)).unwrap();
+    assert_eq!(look(&reader, ROWS as usize).as_deref(), Ok("0000"));
+    let mut told = None;
+    for round in 1..5 {
+        write_all(&database, ROWS, round);
+        database.checkpoint().unwrap();
+        database.compact().unwrap();
+        match look(&reader, ROWS as usize) {
+            Ok(seen) => assert_eq!(seen, "0000"),
+            Err(error) => told = Some(error),
+        }
+    }
+    let told = told.expect("the pages of the reader are used by now");
+    assert_eq!(told.kind().as_str(), "snapshot-gone", "{told}");
+    assert!(told.to_string().contains("open it again"), "{told}");
+}
+
+#[test]
+fn opening_beside_a_writer_shows_one_version_whole() {
+    const ROWS: u32 = 1_500;
+    let store = MemoryStore::new();
+    let database = store.open_with(beside_options()).unwrap();
+    write_all(&database, ROWS, 0);
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 1..60 {
+                write_all(&database, ROWS, round);
+                if round % 3 != 0 {
+                    database.checkpoint().unwrap();
+                }
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let (mut whole, mut told) = (0, BTreeSet::new());
+        let mut newest = String::new();
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            let opened = store.open_with(beside_options().access(Access::ReadOnly));
+            let seen = match opened {
+                Ok(reader) => look(&reader, ROWS as usize).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match seen {
+                Ok(seen) => {
+                    assert!(seen >= newest, "{seen} after {newest}");
+                    newest = seen;
+                    whole += 1;
+                }
+                Err(error) => drop(told.insert(error)),
+            }
+        }
+        writer.join().unwrap();
+        println!("{whole} were shown one version whole; told: {told:#?}");
+        assert!(whole > 0);
+    });
+}
+
 #[test]
 fn every_step_of_making_a_store_can_be_the_last() {
     // A disk that fails from its n-th changing call on; what it leaves must open as a new store, with nothing in it.
@@ -220,7 +315,7 @@ fn a_crash_with_relaxed_durability_changes_the_timeline() {
         let made = put(&database, "a", &format!("on {timeline}")).version;
         let expected = Version::from_parts(Timeline::new(timeline), 3 + u64::from(timeline)).unwrap();
         assert_eq!(made, expected);
-        let nearest = database.commits().nth(1).unwrap().version;
+        let nearest = database.commits().unwrap().nth(1).unwrap().unwrap().version;
         let cut = made.on(Timeline::new(timeline - 1));
         let error = database.snapshot_at(cut).unwrap_err();
         assert_eq!(error, ReadError::UnknownVersion { asked: cut, nearest });
@@ -264,13 +359,88 @@ fn damage_is_refused_and_the_prefix_can_be_opened() {
     assert_eq!(store.open().visible_version(), made);
 }
 
+/// What is folded is not cut with the log: the store goes on behind it, on the log's new timeline, and opens again.
+#[test]
+fn a_log_that_is_cut_before_what_is_folded_goes_on_behind_it() {
+    for after in [0, 20] {
+        let store = MemoryStore::new();
+        let database = store.open();
+        for number in 0..40 {
+            put(&database, &format!("{:02}", number % 20), &number.to_string());
+        }
+        database.checkpoint().unwrap();
+        let folded = (database.visible_version(), crate::support::rows(&database, ..));
+        for number in 0..after {
+            put(&database, &format!("{number:02}"), "not folded");
+        }
+        database.close().unwrap();
+        let log = Path::new(DIR).join("log");
+        let segments = store.vfs.list(&log).unwrap();
+        let segment = segments.iter().find(|entry| entry.name.ends_with(".wal")).unwrap();
+        let file = store.vfs.open(&log.join(&segment.name), OpenOptions::WRITE).unwrap();
+        file.write_all_at(&[0xAA; 5 * 4_096], 8_192 + 20 * 4_096).unwrap();
+        assert_eq!(open_kind(store.open_with(options())), Err("damaged"));
+        let database = store.open_with(options().recovery(Recovery::Prefix)).unwrap();
+        assert_eq!((database.visible_version(), crate::support::rows(&database, ..)), folded);
+        let made = put(&database, "new", "1").version;
+        assert_eq!((made.timeline(), made.sequence()), (Timeline::new(1), folded.0.sequence() + 1));
+        let report = database.check().unwrap();
+        assert!(report.is_sound(), "{:#?}", report.findings);
+        drop(database);
+        for checkpoints in [false, true] {
+            let database = store.open();
+            assert_eq!((database.visible_version(), get(&database, "new").as_deref()), (made, Some("1")));
+            assert!(database.check().unwrap().is_sound());
+            if checkpoints {
+                database.checkpoint().unwrap();
+                put(&database, "newer", "1");
+            }
+        }
+        assert_eq!(get(&store.open(), "newer").as_deref(), Some("1"));
+    }
+}
+
+/// Half way through a checkpoint the page file has rows that a cut would take from the log: then nothing is cut.
+#[cfg(feature = "wrong-variants")]
+#[test]
+fn a_prefix_that_ends_before_what_is_folded_is_refused_and_nothing_is_cut() {
+    let store = MemoryStore::new();
+    let checkpoint = CheckpointOptions::default().slice_keys(4);
+    let database = store.open_with(options().checkpoint(checkpoint)).unwrap();
+    for number in 0..40 {
+        put(&database, &format!("{number:02}"), "1");
+    }
+    let killed = std::rc::Rc::new(std::cell::OnceCell::new());
+    let (vfs, found) = (store.vfs.clone(), std::rc::Rc::clone(&killed));
+    let look = move || {
+        found.get_or_init(|| vfs.snapshot());
+    };
+    keepstone_mvcc_temporal::wrong::looking(look, || database.checkpoint()).unwrap();
+    let store = MemoryStore { vfs: killed.get().unwrap().clone(), clock: Arc::clone(&store.clock) };
+    let log = Path::new(DIR).join("log");
+    let segments = store.vfs.list(&log).unwrap();
+    let segment = segments.iter().find(|entry| entry.name.ends_with(".wal")).unwrap();
+    let file = store.vfs.open(&log.join(&segment.name), OpenOptions::WRITE).unwrap();
+    file.write_all_at(&[0xAA; 5 * 4_096], 8_192 + 20 * 4_096).unwrap();
+    let before = all_files(&store.vfs);
+    let opened = store.open_with(options().recovery(Recovery::Prefix));
+    assert!(
+        matches!(&opened, Err(OpenError::LogBehind { expected, .. }) if expected.sequence() == 40),
+        "{opened:?}"
+    );
+    drop(opened);
+    let is_log = |file: &&(String, Vec<u8>)| file.0.contains(".wal");
+    let logs = |files: &[(String, Vec<u8>)]| files.iter().filter(is_log).cloned().collect::<Vec<_>>();
+    assert!(logs(&before) == logs(&all_files(&store.vfs)), "the log was changed");
+    assert!(store.open_with(options().recovery(Recovery::ReadOnlyAtCheckpoint)).is_ok());
+}
+
 #[test]
 fn options_out_of_bounds_are_refused_before_anything_is_made() {
     let store = MemoryStore::new();
-    for options in [
-        DatabaseOptions::default().window_bytes_max(0),
-        DatabaseOptions::default().recovery(Recovery::ReadOnlyAtCheckpoint),
-    ] {
+    for options in
+        [DatabaseOptions::default().window_bytes_max(0), DatabaseOptions::default().page_size(1_000)]
+    {
         assert!(store.open_with(options).is_err());
         assert!(store.vfs.list(Path::new(DIR)).is_err());
     }

@@ -10,6 +10,7 @@
 
 mod closing;
 mod doors;
+mod folding;
 #[path = "../../src/gate.rs"]
 #[allow(dead_code, reason = "the gate is private to the crate; what is modelled is its source")]
 mod gate;

@@ -1,7 +1,7 @@
-//! The protocol by which a snapshot will register against the prune floor, under `loom`: all orders, and weak memory.
+//! The protocol by which a snapshot registers against the prune floor, under `loom`: all orders, and weak memory.
 //!
-//! Nothing is pruned yet, so snapshots register nowhere; this is the protocol alone, as the design states it, and three
-//! ways to get it wrong. A snapshot writes its version to its slot, fences, and re-reads the floor; who prunes raises the
+//! This is the protocol alone, as the design states it, and three ways to get it wrong; `folding.rs` runs the code itself, which
+//! makes each step sequentially consistent instead of fencing. A snapshot writes its version to its slot, fences, and re-reads the floor; who prunes raises the
 //! floor, fences, and then scans the slots. Of the two, one sees the other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

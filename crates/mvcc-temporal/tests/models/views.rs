@@ -1,7 +1,6 @@
 //! Views and publication: what a reader sees is whole, durable, and stays as it is.
 //!
-//! There is one memtable and no sealing yet. When a leader seals it between groups, and a view holds several, the bodies
-//! here stay as they are: a store with a bound on its memtable goes in, and the same must hold.
+//! Here there is one memtable; `folding.rs` seals it and folds it meanwhile.
 
 use keepstone_mvcc_temporal::{Database, Isolation, KeyRange, Read, Tending, TxnOptions, WriteError};
 use keepstone_types::Version;
@@ -38,7 +37,7 @@ fn look(database: &Database, before: Version) -> Version {
     assert!(durable >= visible, "{visible} is visible, and only {durable} durable");
     assert!(visible >= before, "{visible} is visible after {before}");
     if visible > Version::ZERO {
-        let known = database.commit_info(visible).map(|commit| commit.version);
+        let known = database.commit_info(visible).unwrap().map(|commit| commit.version);
         assert_eq!(known, Some(visible), "a visible version has its commit");
         assert_eq!(database.snapshot_at(visible).unwrap().version(), visible);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keepstone_mvcc_temporal::{Database, DatabaseOptions, LogOptions, Tending};
+use keepstone_mvcc_temporal::{Database, DatabaseOptions, LogOptions, Retention, Tending};
 use keepstone_types::ManualClock;
 use keepstone_types::sync::Arc;
 use keepstone_types::sync::model::{drive, thread};
@@ -23,22 +23,31 @@ pub(crate) fn options(tending: Tending) -> DatabaseOptions {
     DatabaseOptions::default().log(log.sector_size(512).tending(tending)).window_bytes_max(64 << 10)
 }
 
-fn open(memory: &MemoryVfs, clock: &Arc<ManualClock>, tending: Tending) -> Database {
+fn open(memory: &MemoryVfs, clock: &Arc<ManualClock>, options: DatabaseOptions) -> Database {
     let (disk, time) = (Arc::new(memory.clone()), Arc::clone(clock));
-    Database::open_with(disk, time, Path::new("/store"), options(tending)).unwrap()
+    Database::open_with(disk, time, Path::new("/store"), options).unwrap()
 }
 
 impl World {
     pub(crate) fn new(tending: Tending) -> Self {
+        Self::with(options(tending))
+    }
+
+    /// A store that keeps older versions for so long.
+    pub(crate) fn keeping(retention: Retention) -> Self {
+        Self::with(options(Tending::Caller).retention(retention))
+    }
+
+    fn with(options: DatabaseOptions) -> Self {
         let (memory, clock) = (MemoryVfs::new(), Arc::new(ManualClock::default()));
         drive(&clock);
-        let database = open(&memory, &clock, tending);
+        let database = open(&memory, &clock, options);
         Self { database, memory, clock }
     }
 
     /// Opens the store again.
     pub(crate) fn open_again(&self) -> Database {
-        open(&self.memory, &self.clock, Tending::Caller)
+        open(&self.memory, &self.clock, options(Tending::Caller))
     }
 
     /// Runs `act` on a thread of its own.

@@ -1,0 +1,404 @@
+//! The checkpoint: what is in memory and in the log goes to the page file, a slice at a time, and then the log is let go.
+//!
+//! ```text
+//! seal the memtable between two groups ─► sync the log through S
+//!   ─► slice: rows into their trees, what they displace into history; flip the header; publish  (repeat)
+//!   ─► last slice: the commits, P = S ─► the memtable leaves ─► owner mark ─► release the log
+//! ```
+//!
+//! Invariants:
+//! * One checkpoint at a time; who runs it is the only one that replaces layers.
+//! * The log is on stable storage through S before any header says that a row of S is folded.
+//! * The memtable leaves only when a root that has all of it is published; the log is released only through what both
+//!   headers on disk have.
+//! * A checkpoint that fails leaves everything as the last slice had it; the next goes on from there.
+
+mod background;
+pub(crate) mod fold;
+pub(crate) mod pace;
+pub(crate) mod prune;
+pub(crate) mod room;
+mod slice;
+
+use std::time::Duration;
+
+use keepstone_types::{Lsn, Version, lock_rank};
+
+use crate::database::Inner;
+use crate::error::CheckpointError;
+use crate::ground::Ground;
+use crate::ground::meta::Meta;
+use crate::layers::Layers;
+use crate::log_error::sync_error;
+use crate::memtable::Memtable;
+use crate::options::CheckpointOptions;
+use crate::stats::Counter;
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, thread};
+use crate::wrong::{self, Wrong};
+pub(crate) use background::{Alarm, start};
+use fold::Building;
+pub(crate) use fold::apply as apply_edits;
+use pace::{Controller, ReconcilerStats};
+
+/// Why a checkpoint is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Somebody waits for it.
+    Asked,
+    /// A trigger of its options; it is paced.
+    Due,
+}
+
+/// Memory for what is not folded when no trigger says how much that is.
+const BUDGET_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// What checkpoints did, and whether one is under way.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    pub(crate) options: CheckpointOptions,
+    running: Mutex<bool>,
+    over: Condvar,
+    controller: Mutex<Controller>,
+    /// What a committer waits now, in microseconds.
+    delay_micros: AtomicU64,
+    /// Use passed 70 % of the budget, by prediction, so often.
+    pub(crate) warnings: Counter,
+    /// Somebody waits for the checkpoint, so it is not paced.
+    asked: AtomicU64,
+    /// The log was released through this LSN, as far as this process did it.
+    released: AtomicU64,
+    pub(crate) checkpoints: Counter,
+    pub(crate) slices: Counter,
+    pub(crate) rows: Counter,
+    pub(crate) failures: Counter,
+    /// The most pages that a slice wrote.
+    slice_pages: AtomicU64,
+    /// Bytes of row versions that what is kept free for a full disk is enough for.
+    room_bytes: AtomicU64,
+    /// Older row versions that went.
+    pub(crate) pruned: Counter,
+    /// Memtables that are folded, until no reader has them: who drops the last handle frees all of it.
+    leaving: Mutex<Vec<Arc<Memtable>>>,
+    /// Rows of history that were left when it was pruned last, and the floor then.
+    left: Mutex<(u64, Version)>,
+}
+
+/// The one checkpoint that is under way; dropping it lets the next begin.
+pub(crate) struct Running<'a>(&'a Checkpointer);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock() = false;
+        self.0.over.notify_one();
+    }
+}
+
+impl Checkpointer {
+    pub(crate) fn new(options: CheckpointOptions) -> Self {
+        // One memtable fills while the one before it is folded.
+        let budget = match options.memory_bytes {
+            0 => BUDGET_BYTES_DEFAULT,
+            bytes => bytes.saturating_mul(2),
+        };
+        Self {
+            options,
+            running: Mutex::new(lock_rank::MVCC_CHECKPOINT, false),
+            over: Condvar::new(),
+            controller: Mutex::new(lock_rank::MVCC_PACE, Controller::new(budget)),
+            delay_micros: AtomicU64::new(0),
+            warnings: Counter::default(),
+            asked: AtomicU64::new(0),
+            released: AtomicU64::new(0),
+            checkpoints: Counter::default(),
+            slices: Counter::default(),
+            rows: Counter::default(),
+            failures: Counter::default(),
+            slice_pages: AtomicU64::new(0),
+            room_bytes: AtomicU64::new(0),
+            pruned: Counter::default(),
+            leaving: Mutex::new(lock_rank::MVCC_LEAVING, Vec::new()),
+            left: Mutex::new(lock_rank::MVCC_PRUNED, (0, Version::ZERO)),
+        }
+    }
+
+    /// Takes what is waiting into account.
+    pub(crate) fn observe(&self, inner: &Inner, bytes: u64) {
+        let now = inner.shared.clock.monotonic();
+        let (is_warning, delay) = {
+            let mut controller = self.controller.lock();
+            (controller.observe(now, bytes), controller.delay())
+        };
+        self.warnings.add(u64::from(is_warning));
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.delay_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// The pause before the next slice, or the next look.
+    pub(crate) fn pause(&self) -> Duration {
+        self.controller.lock().pause()
+    }
+
+    /// What a committer waits before it goes to the queue.
+    pub(crate) fn delay(&self) -> Duration {
+        Duration::from_micros(self.delay_micros.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn stats(&self) -> ReconcilerStats {
+        self.controller.lock().stats()
+    }
+
+    /// Frees the memtables that no reader has any more; a reader that had to would stall for as long as that takes.
+    pub(crate) fn let_go(&self, gone: Option<&Arc<Memtable>>) {
+        let free: Vec<Arc<Memtable>> = {
+            let mut leaving = self.leaving.lock();
+            leaving.extend(gone.cloned());
+            let (free, held) = std::mem::take(&mut *leaving)
+                .into_iter()
+                .partition(|memtable| Arc::strong_count(memtable) == 1);
+            *leaving = held;
+            free
+        };
+        drop(free);
+    }
+
+    /// Begins unless a checkpoint is under way.
+    fn try_begin(&self) -> Option<Running<'_>> {
+        let mut running = self.running.lock();
+        let is_free = !std::mem::replace(&mut *running, true);
+        is_free.then(|| Running(self))
+    }
+
+    pub(crate) fn begin(&self) -> Running<'_> {
+        let mut running = self.running.lock();
+        while *running {
+            self.over.wait(&mut running);
+        }
+        *running = true;
+        Running(self)
+    }
+}
+
+/// Folds everything that is visible when it is called, lets the log go, and prunes when that is worth it. Nothing to fold
+/// is no error.
+pub(crate) fn run(inner: &Inner, reason: Reason) -> Result<(), CheckpointError> {
+    let checkpointer = &inner.checkpointer;
+    let asked = u64::from(reason == Reason::Asked);
+    checkpointer.asked.fetch_add(asked, Ordering::AcqRel);
+    let _running = checkpointer.begin();
+    let done = fold_all(inner)
+        .and_then(|()| release(inner))
+        .and_then(|()| room::keep(inner))
+        .and_then(|()| prune::when_worth_it(inner));
+    checkpointer.asked.fetch_sub(asked, Ordering::AcqRel);
+    if done.is_err() {
+        checkpointer.failures.add(1);
+    }
+    done
+}
+
+/// What an earlier checkpoint left is folded before another memtable is sealed, so a disk that keeps failing does not
+/// pile them up.
+fn fold_all(inner: &Inner) -> Result<(), CheckpointError> {
+    fold_sealed(inner)?;
+    seal(inner)?;
+    fold_sealed(inner)
+}
+
+fn fold_sealed(inner: &Inner) -> Result<(), CheckpointError> {
+    loop {
+        let layers = inner.shared.stack.current();
+        let sealed = layers.memtables().iter().skip(1).next_back().cloned();
+        let Some(sealed) = sealed else { break };
+        slice::fold_memtable(inner, &sealed)?;
+        inner.checkpointer.checkpoints.add(1);
+    }
+    Ok(())
+}
+
+/// Puts a fresh memtable above the active one, between two groups, when that has anything.
+fn seal(inner: &Inner) -> Result<(), CheckpointError> {
+    let stack = &inner.shared.stack;
+    let sealed = inner.log.between_groups(|| {
+        let layers = stack.current();
+        let Some(active) = layers.memtables().first().filter(|active| active.commits().len() > 0) else {
+            return;
+        };
+        let mut memtables = Vec::with_capacity(layers.memtables().len().saturating_add(1));
+        memtables.push(Arc::new(Memtable::new(active.visible())));
+        memtables.extend(layers.memtables().iter().cloned());
+        stack.replace(Layers::new(memtables, layers.ground().cloned()));
+    });
+    sealed.map_err(|error| CheckpointError::Log { source: Box::new(sync_error(error)) })
+}
+
+/// The ground of the current layers.
+pub(crate) fn ground(inner: &Inner) -> Result<Arc<Ground>, CheckpointError> {
+    inner.shared.stack.current().ground().cloned().ok_or(CheckpointError::NoPages)
+}
+
+/// Between two slices: notes how fast folding goes, and waits unless somebody waits for the checkpoint.
+fn pace(inner: &Inner, bytes: u64, started: Duration) -> Result<(), CheckpointError> {
+    inner.shared.must_be_open()?;
+    let checkpointer = &inner.checkpointer;
+    let took = inner.shared.clock.monotonic().saturating_sub(started);
+    checkpointer.controller.lock().folded(bytes, took);
+    let (_, waiting) = inner.shared.stack.with(Layers::size);
+    checkpointer.observe(inner, waiting);
+    if checkpointer.asked.load(Ordering::Acquire) == 0 {
+        thread::sleep(checkpointer.pause());
+    }
+    Ok(())
+}
+
+/// Begins a generation that will say that rows through a version are folded.
+pub(crate) fn begin_slice(ground: &Ground, folded: Version, lsn: Lsn) -> Result<Building, CheckpointError> {
+    let writer = ground.pages().begin().map_err(CheckpointError::from_page)?;
+    let before = *ground.meta();
+    let mut building = Building { writer, meta: before, tables: ground.tables().clone() };
+    building.meta.folded = before.folded.max(folded);
+    building.meta.folded_lsn = before.folded_lsn.max(lsn);
+    if before.folded == before.through {
+        building.meta.begun = building.generation();
+    }
+    Ok(building)
+}
+
+pub(crate) fn commit_slice(ground: &Ground, building: Building) -> Result<Ground, CheckpointError> {
+    let Building { writer, meta, tables } = building;
+    let root = writer.commit(&meta.encode()).map_err(CheckpointError::from_page)?;
+    Ok(Ground::new(ground.pages().clone(), root, meta, tables))
+}
+
+/// Puts a newer ground below the memtables, and lets one go that the ground has whole.
+pub(crate) fn publish(inner: &Inner, ground: &Arc<Ground>, gone: Option<&Arc<Memtable>>) {
+    let stack = &inner.shared.stack;
+    let layers = stack.current();
+    let stays = |memtable: &&Arc<Memtable>| gone.is_none_or(|gone| !Arc::ptr_eq(memtable, gone));
+    let memtables = layers.memtables().iter().filter(stays).cloned().collect();
+    stack.replace(Layers::new(memtables, Some(Arc::clone(ground))));
+    drop(layers);
+    inner.checkpointer.let_go(gone);
+}
+
+/// Lets a memtable go that has nothing.
+fn retire(inner: &Inner, sealed: &Arc<Memtable>) -> Result<(), CheckpointError> {
+    publish(inner, &ground(inner)?, Some(sealed));
+    Ok(())
+}
+
+/// The generation that an owner mark of the log names.
+pub(crate) fn completed(mark: [u8; 16]) -> u64 {
+    mark.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Tells the log which generation is complete, and lets go what every header on disk has.
+fn release(inner: &Inner) -> Result<(), CheckpointError> {
+    let ground = ground(inner)?;
+    let meta: &Meta = ground.meta();
+    if meta.through != meta.folded
+        || meta.through_lsn.get() <= inner.checkpointer.released.load(Ordering::Acquire)
+    {
+        return Ok(());
+    }
+    let mut mark = [0_u8; 16];
+    if let Some(place) = mark.first_chunk_mut() {
+        *place = ground.generation().get().to_le_bytes();
+    }
+    // The header before this one may need the log from an older place on: write this one's place over it too.
+    if !wrong::is(Wrong::ReleasePastFallback) {
+        let again = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
+        let again = commit_slice(&ground, Building { meta: *meta, ..again })?;
+        publish(inner, &Arc::new(again), None);
+    }
+    let marked = inner.log.set_owner_mark(mark);
+    marked.map_err(|error| CheckpointError::Log { source: Box::new(sync_error(error)) })?;
+    let released = inner.log.release(meta.through_lsn);
+    released.map_err(|error| CheckpointError::Log { source: error.into() })?;
+    inner.checkpointer.released.store(meta.through_lsn.get(), Ordering::Release);
+    Ok(())
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "model"))]
+mod tests {
+    use std::path::Path;
+
+    use keepstone_types::ManualClock;
+    use keepstone_vfs::MemoryVfs;
+
+    use super::*;
+    use crate::database::Database;
+    use crate::options::{DatabaseOptions, Retention};
+
+    fn store() -> Database {
+        let (vfs, clock) = (Arc::new(MemoryVfs::new()), Arc::new(ManualClock::default()));
+        let options = DatabaseOptions::default();
+        let log = options.log.clone().tending(keepstone_wal::Tending::Caller);
+        let log = log.segment_bytes_min(256 << 10).segment_bytes_max(1 << 20);
+        let options = options.log(log).page_size(4_096).retention(Retention::None);
+        Database::open_with(vfs, clock, Path::new("/store"), options).unwrap()
+    }
+
+    fn put(database: &Database, key: &str, len: usize) {
+        let mut txn = database.begin().unwrap();
+        txn.put("t", key, vec![7; len]).unwrap();
+        txn.commit().unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_that_keeps_failing_seals_no_more_than_one_memtable() {
+        let database = store();
+        put(&database, "first", 10);
+        database.checkpoint().unwrap();
+        let pages = ground(&database.inner).unwrap().pages().clone();
+        let in_the_way = pages.begin().unwrap();
+        for number in 0..20 {
+            put(&database, &number.to_string(), 10);
+            assert!(database.checkpoint().is_err());
+            let memtables = database.inner.shared.stack.with(|layers| layers.memtables().len());
+            assert!(memtables <= 2, "{memtables} memtables after {} failures", number + 1);
+        }
+        drop(in_the_way);
+        database.checkpoint().unwrap();
+        let left = database.inner.shared.stack.with(|layers| (layers.memtables().len(), layers.size().0));
+        assert_eq!(left, (1, 0), "everything that was visible is folded");
+        assert!(database.check().unwrap().is_sound());
+    }
+
+    /// The log may tell so late what is durable that it was folded before.
+    #[test]
+    fn what_is_folded_is_durable_whenever_that_is_told() {
+        let database = store();
+        put(&database, "key", 10);
+        database.checkpoint().unwrap();
+        let shared = &database.inner.shared;
+        shared.durable.store(0, Ordering::Release);
+        let sink = crate::commit::CommitSink { shared: Arc::clone(shared) };
+        keepstone_wal::LogSink::durable(&sink, database.inner.log.durable_lsn());
+        assert_eq!(database.durable_version(), database.visible_version());
+    }
+
+    /// Room that a commit counts on is there.
+    #[test]
+    fn compaction_gives_back_what_it_takes_of_the_room() {
+        let database = store();
+        for number in 0..200 {
+            put(&database, &number.to_string(), 20_000);
+        }
+        database.checkpoint().unwrap();
+        database
+            .write(|txn| {
+                for number in 0..200 {
+                    txn.delete("t", number.to_string())?;
+                }
+                Ok::<_, crate::WriteError>(())
+            })
+            .unwrap();
+        let report = database.compact().unwrap();
+        assert!(report.bytes_after < report.bytes_before / 4, "{report:?}");
+        let stats = ground(&database.inner).unwrap().pages().stats();
+        let promised = database.inner.checkpointer.room_bytes.load(Ordering::Acquire);
+        let there = stats.free_slots * 4_096;
+        assert!(promised <= there, "room for {promised} bytes is promised, {there} bytes are free");
+    }
+}

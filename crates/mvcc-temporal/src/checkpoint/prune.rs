@@ -1,0 +1,369 @@
+//! Pruning: older versions that nobody can ask for any more leave the page file.
+//!
+//! What is kept (the whole rule): a version of a row is kept when it was the current one at a *kept point*. Kept points are
+//! every version at or above the floor, every version that a reader holds, and every version with a name. The floor is
+//! raised, and made durable, before anything goes; see [`Readers`](crate::readers::Readers) for how readers and the floor
+//! meet.
+//!
+//! Pruning never runs while a checkpoint is under way: until that is done, a log that turns out shorter is rolled back
+//! through history, and so are readers served that still need what it displaced.
+//!
+//! A deletion that has nothing older below it says no more than its absence does, and goes with what it deleted.
+
+use keepstone_btree::{Edit, NewValue};
+use keepstone_types::{ValueRef, Version};
+
+use super::{apply_edits, begin_slice, commit_slice, ground, publish};
+use crate::catalog::TableId;
+use crate::database::Inner;
+use crate::error::{CheckpointError, ReadError};
+use crate::ground::{Ground, damaged, history_key, read_error, row};
+use crate::key_range::KeyRange;
+use crate::merge::{Direction, Merge};
+use crate::names::{NAME_PREFIX, parse_name_row};
+use crate::options::Retention;
+use crate::sync::Arc;
+
+/// Rows that are looked at before what was found is pruned in a slice of its own.
+const LOOKED_AT_MAX: usize = 65_536;
+/// Rows that are pruned in one slice.
+const PRUNED_MAX: usize = 8_192;
+
+/// The versions at which everything must stay readable.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    floor: Version,
+    /// Below the floor; sorted.
+    points: Vec<Version>,
+}
+
+impl Kept {
+    pub(crate) fn new(floor: Version, points: impl IntoIterator<Item = Version>) -> Self {
+        let mut points: Vec<_> = points.into_iter().filter(|point| *point < floor).collect();
+        points.sort_unstable();
+        points.dedup();
+        Self { floor, points }
+    }
+
+    /// Whether a row version was current at a kept point, if `next` took its place, or nothing did.
+    fn needs(&self, version: Version, next: Option<Version>) -> bool {
+        let Some(next) = next else { return true };
+        if next > self.floor {
+            return true;
+        }
+        let first = self.points.partition_point(|point| *point < version);
+        self.points.get(first).is_some_and(|point| *point < next)
+    }
+
+    fn has(&self, version: Version) -> bool {
+        version >= self.floor || self.points.binary_search(&version).is_ok()
+    }
+}
+
+/// What pruning found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pruned {
+    pub(crate) rows: u64,
+    pub(crate) commits: u64,
+}
+
+/// The version that retention asks to keep, and all after it.
+fn retained_from(inner: &Inner, ground: &Ground) -> Result<Version, ReadError> {
+    let through = ground.meta().through;
+    match inner.retention {
+        Retention::Forever => Ok(Version::ZERO),
+        Retention::None => Ok(through),
+        Retention::For(time) => {
+            let oldest = inner.shared.clock.now().minus(time);
+            let found = inner.shared.stack.with(|layers| layers.commit_at_time(oldest, layers.visible()))?;
+            Ok(found.map_or(Version::ZERO, |commit| commit.version.min(through)))
+        }
+    }
+}
+
+/// The named versions, as the newest commit has them.
+fn named_versions(inner: &Inner) -> Result<Vec<Version>, ReadError> {
+    let view = inner.shared.stack.view();
+    let range = KeyRange::prefix([NAME_PREFIX]);
+    let mut named = Vec::new();
+    for row in Merge::new(&view, None, TableId::SYSTEM, &range, Direction::Up)? {
+        let (key, value) = row?;
+        named.extend(parse_name_row(&key, &value).map(|named| named.version));
+    }
+    Ok(named)
+}
+
+/// Warns of readers and aborts them, by their allowance.
+pub(crate) fn watch_readers(inner: &Inner) -> Result<(), ReadError> {
+    let retained = match inner.shared.stack.current().ground() {
+        Some(ground) => retained_from(inner, ground)?,
+        None => Version::ZERO,
+    };
+    let now = inner.shared.clock.monotonic();
+    let watched = inner.shared.readers.watch(&inner.readers, now, retained);
+    inner.shared.counters.readers_warned.add(watched.warned);
+    inner.shared.counters.readers_aborted.add(watched.aborted);
+    Ok(())
+}
+
+/// Raises the floor to what retention asks for, and says what must stay.
+pub(crate) fn kept(inner: &Inner) -> Result<Kept, CheckpointError> {
+    watch_readers(inner)?;
+    let ground = ground(inner)?;
+    let readers = &inner.shared.readers;
+    let floor = retained_from(inner, &ground)?.max(readers.floor());
+    let _collecting = readers.collect();
+    // A name is given to a version that is held meanwhile, so one of the two is seen.
+    let held = readers.raise_floor(floor);
+    let named = named_versions(inner)?;
+    Ok(Kept::new(floor, held.into_iter().chain(named)))
+}
+
+/// History grows by so many rows before it is looked through unasked.
+const WORTH_ROWS: u64 = 65_536;
+
+/// Prunes when history has doubled since it was pruned last, and retention lets something go.
+pub(crate) fn when_worth_it(inner: &Inner) -> Result<(), CheckpointError> {
+    let history = ground(inner)?.meta().history.rows();
+    let (left, floor) = *inner.checkpointer.left.lock();
+    if history < left.saturating_mul(2).saturating_add(WORTH_ROWS) {
+        return Ok(());
+    }
+    if retained_from(inner, &*ground(inner)?)? <= floor {
+        return Ok(());
+    }
+    prune(inner).map(drop)
+}
+
+/// Prunes everything that need not stay. The caller runs the checkpoint, and none is half done.
+pub(crate) fn prune(inner: &Inner) -> Result<Pruned, CheckpointError> {
+    let kept = kept(inner)?;
+    let mut pruned = Pruned::default();
+    let mut from = Some(Vec::new());
+    while let Some(place) = from {
+        inner.shared.must_be_open()?;
+        let ground = ground(inner)?;
+        let found = Found::collect(&ground, &place, &kept)?;
+        pruned.rows = pruned.rows.saturating_add(found.count());
+        drop_rows(inner, &ground, &kept, &found.edits)?;
+        from = found.next;
+    }
+    pruned.commits = prune_commits(inner, &kept)?;
+    inner.checkpointer.pruned.add(pruned.rows);
+    *inner.checkpointer.left.lock() = (ground(inner)?.meta().history.rows(), kept.floor);
+    Ok(pruned)
+}
+
+fn drop_rows(inner: &Inner, ground: &Ground, kept: &Kept, edits: &[Edit]) -> Result<(), CheckpointError> {
+    if edits.is_empty() && ground.meta().floor >= kept.floor {
+        return Ok(());
+    }
+    let meta = ground.meta();
+    let mut building = begin_slice(ground, meta.folded, meta.folded_lsn)?;
+    building.meta.floor = kept.floor.max(meta.floor);
+    building.meta.history = apply_edits(&mut building.writer, building.meta.history, edits)?;
+    let pruned = commit_slice(ground, building)?;
+    publish(inner, &Arc::new(pruned), None);
+    Ok(())
+}
+
+/// Commits below the floor go, but for those of kept points.
+fn prune_commits(inner: &Inner, kept: &Kept) -> Result<u64, CheckpointError> {
+    let mut count = 0_u64;
+    let mut from = Vec::new();
+    loop {
+        let ground = ground(inner)?;
+        let mut edits = Vec::new();
+        let tree = ground.commits();
+        let mut cursor = tree.cursor();
+        cursor.seek(&from).map_err(read_error)?;
+        while let Some(key) = cursor.key()
+            && edits.len() < PRUNED_MAX
+        {
+            let number: Option<[u8; 8]> = key.try_into().ok();
+            let wrong = || damaged("the tree of commits", key, "a sequence of eight bytes");
+            let sequence = u64::from_be_bytes(number.ok_or_else(wrong)?);
+            if sequence >= kept.floor.sequence() {
+                break;
+            }
+            let version = ground.commit_by_sequence(sequence)?.map(|commit| commit.version);
+            if !version.is_some_and(|version| kept.has(version)) {
+                edits.push(Edit { key: ValueRef::copy_from(key), value: NewValue::Delete });
+            }
+            from = key.to_vec();
+            cursor.next().map_err(read_error)?;
+        }
+        if edits.is_empty() {
+            return Ok(count);
+        }
+        count = count.saturating_add(u64::try_from(edits.len()).unwrap_or(u64::MAX));
+        let meta = ground.meta();
+        let mut building = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
+        building.meta.commits = apply_edits(&mut building.writer, building.meta.commits, &edits)?;
+        let pruned = commit_slice(&ground, building)?;
+        publish(inner, &Arc::new(pruned), None);
+    }
+}
+
+/// History rows that may go.
+struct Found {
+    edits: Vec<Edit>,
+    /// Where the next look begins; `None` when all was looked at.
+    next: Option<Vec<u8>>,
+}
+
+/// The history of one key, newest first.
+struct KeyHistory {
+    table: TableId,
+    key: Vec<u8>,
+    /// Version and whether it is a deletion.
+    entries: Vec<(Version, bool)>,
+}
+
+impl Found {
+    fn count(&self) -> u64 {
+        u64::try_from(self.edits.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Looks at the keys of history from a place on.
+    fn collect(ground: &Ground, from: &[u8], kept: &Kept) -> Result<Self, CheckpointError> {
+        let tree = ground.history();
+        let mut cursor = tree.cursor();
+        cursor.seek(from).map_err(read_error)?;
+        let mut found = Self { edits: Vec::new(), next: None };
+        let mut looked_at = 0_usize;
+        let mut current: Option<KeyHistory> = None;
+        let mut key = Vec::new();
+        while let Some(place) = cursor.key() {
+            let wrong = || damaged("the tree of older versions", place, "a table, a key and a version");
+            let (table, version) = history_key::decode(place, &mut key).ok_or_else(wrong)?;
+            let is_deletion = row::head(cursor.head()).ok_or_else(wrong)?.is_deletion;
+            if current.as_ref().is_none_or(|current| current.table != table || current.key != key) {
+                if let Some(whole) = current.take() {
+                    found.look_at(ground, &whole, kept)?;
+                }
+                if looked_at >= LOOKED_AT_MAX || found.edits.len() >= PRUNED_MAX {
+                    found.next = Some(place.to_vec());
+                    return Ok(found);
+                }
+                current = Some(KeyHistory { table, key: key.clone(), entries: Vec::new() });
+            }
+            if let Some(current) = &mut current {
+                current.entries.push((version, is_deletion));
+            }
+            looked_at = looked_at.saturating_add(1);
+            cursor.next().map_err(read_error)?;
+        }
+        if let Some(whole) = current {
+            found.look_at(ground, &whole, kept)?;
+        }
+        Ok(found)
+    }
+
+    /// Adds what may go of one key.
+    fn look_at(&mut self, ground: &Ground, history: &KeyHistory, kept: &Kept) -> Result<(), CheckpointError> {
+        let newest = ground.tree_of(history.table).get(&history.key).map_err(read_error)?;
+        let mut next = match &newest {
+            Some(stored) => Some(crate::ground::row_head(stored, &history.key)?.version),
+            None => None,
+        };
+        let mut stays = Vec::with_capacity(history.entries.len());
+        for (version, is_deletion) in &history.entries {
+            stays.push((*version, *is_deletion, kept.needs(*version, next)));
+            next = Some(*version);
+        }
+        // What is oldest and a deletion says nothing, once it is no longer part of what is shown.
+        for (version, is_deletion, stays) in stays.iter_mut().rev() {
+            if *stays && *is_deletion && *version < kept.floor {
+                *stays = false;
+            } else if *stays {
+                break;
+            }
+        }
+        let mut key = Vec::new();
+        for (version, ..) in stays.iter().filter(|(_, _, stays)| !stays) {
+            history_key::encode(&mut key, history.table, &history.key, *version);
+            self.edits.push(Edit { key: ValueRef::copy_from(&key), value: NewValue::Delete });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "model"))]
+mod tests {
+    use std::path::Path;
+
+    use keepstone_types::ManualClock;
+    use keepstone_vfs::MemoryVfs;
+
+    use super::*;
+    use crate::database::Database;
+    use crate::options::DatabaseOptions;
+
+    /// A version is asked for by its name, which goes, while what must be kept is collected: between the look at the slots
+    /// and the look at the names.
+    #[test]
+    fn a_version_that_loses_its_name_meanwhile_is_kept_or_refused() {
+        let options = DatabaseOptions::default().retention(Retention::None);
+        let log = options.log.clone().tending(keepstone_wal::Tending::Caller);
+        let options = options.log(log.segment_bytes_min(256 << 10).segment_bytes_max(1 << 20));
+        let (vfs, clock) = (Arc::new(MemoryVfs::new()), Arc::new(ManualClock::default()));
+        let database = Database::open_with(vfs, clock, Path::new("/store"), options).unwrap();
+        let put = |value: &str| {
+            let mut txn = database.begin().unwrap();
+            txn.put("t", "key", value.as_bytes()).unwrap();
+            txn.commit().unwrap().version
+        };
+        let named = put("1");
+        database.name_version("name", named).unwrap();
+        put("2");
+        database.compact().unwrap();
+        let readers = &database.inner.shared.readers;
+        assert!(database.snapshot_at(named).is_ok() && readers.floor() > named);
+        let floor = readers.floor();
+        let collecting = readers.collect();
+        let slots = readers.raise_floor(floor);
+        let (snapshot, names) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| database.snapshot_at(named));
+            // It looks for the name and finds it; what it does then is up to it.
+            for _ in 0..20_000 {
+                if reader.is_finished() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            database.drop_name("name").unwrap();
+            let names = named_versions(&database.inner).unwrap();
+            drop(collecting);
+            (reader.join().unwrap(), names)
+        });
+        let kept = Kept::new(floor, slots.into_iter().chain(names));
+        assert!(snapshot.is_err() || kept.has(named), "version {named} is read and not kept");
+    }
+
+    fn version(raw: u64) -> Version {
+        Version::from_raw(raw)
+    }
+
+    #[test]
+    fn what_was_current_at_a_kept_point_stays() {
+        let kept = Kept::new(version(10), [version(3), version(7), version(12), version(3)]);
+        for (from, next, expected) in [
+            (1, Some(3), false),
+            (1, Some(4), true),
+            (3, Some(4), true),
+            (4, Some(7), false),
+            (4, Some(8), true),
+            (8, Some(10), false),
+            (8, Some(11), true),
+            (8, None, true),
+            (11, Some(12), true),
+        ] {
+            assert_eq!(kept.needs(version(from), next.map(version)), expected, "{from} until {next:?}");
+        }
+        for (raw, expected) in [(3, true), (4, false), (7, true), (9, false), (10, true), (12, true)] {
+            assert_eq!(kept.has(version(raw)), expected, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Maintenance that somebody asks for: compaction, and collecting pages that nothing leads to.
+
+use keepstone_btree::{TreeRoot, relocate};
+use keepstone_pager::{Audit, AuditReport};
+use keepstone_types::PageId;
+
+use crate::check::pages::mark_tree;
+use crate::checkpoint::fold::{Building, table_edit};
+use crate::checkpoint::{Reason, apply_edits, begin_slice, commit_slice, ground, prune, publish, room, run};
+use crate::database::{Database, Inner};
+use crate::error::CheckpointError;
+use crate::ground::Ground;
+use crate::sync::Arc;
+
+/// Slots that are cleared at the end of the file in one go: as many pages are held in memory at most, and those above them.
+const CLEARED_SLOTS_MAX: u64 = 8_192;
+
+/// What compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// Older row versions that went.
+    pub pruned_rows: u64,
+    /// Commits that went.
+    pub pruned_commits: u64,
+    /// Bytes of the page file before.
+    pub bytes_before: u64,
+    /// Bytes of the page file after.
+    pub bytes_after: u64,
+}
+
+/// What collecting pages found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcReport {
+    /// Pages that something leads to.
+    pub reachable: u64,
+    /// Differences between what can be reached and what the free-space map says: pages in use that nothing leads to, pages
+    /// that are reached and count as free, wrong counts.
+    pub findings: u64,
+    /// Whether the free-space map was made anew.
+    pub rebuilt: bool,
+    /// Pages that became free by that.
+    pub freed: u64,
+}
+
+impl Database {
+    /// Folds everything, drops older versions that need not stay, and makes the page file as short as its content.
+    /// Writers and readers go on meanwhile.
+    ///
+    /// # Errors
+    /// When the disk fails or is full, or the store is read-only or closed. What was done stands.
+    pub fn compact(&self) -> Result<CompactReport, CheckpointError> {
+        let inner = &self.inner;
+        let _call = inner.shared.enter()?;
+        if inner.shared.read_only {
+            return Err(CheckpointError::ReadOnly);
+        }
+        run(inner, Reason::Asked)?;
+        let _running = inner.checkpointer.begin();
+        let pages = ground(inner)?.pages().clone();
+        let bytes_before = pages.stats().file_bytes;
+        let pruned = prune::prune(inner)?;
+        let shortened = shorten(inner);
+        room::begin_anew(inner)?;
+        shortened?;
+        let bytes_after = pages.stats().file_bytes;
+        let (pruned_rows, pruned_commits) = (pruned.rows, pruned.commits);
+        Ok(CompactReport { pruned_rows, pruned_commits, bytes_before, bytes_after })
+    }
+
+    /// Looks for pages that nothing leads to, and for pages that count as free although something does. With `dry_run` that
+    /// is all; otherwise the free-space map is made anew if anything was found. A page of a kind that this build does not
+    /// know ends it before anything is changed.
+    ///
+    /// # Errors
+    /// When the disk fails, a page that must be read is damaged, or the store is read-only (unless it is a dry run) or
+    /// closed.
+    pub fn gc(&self, dry_run: bool) -> Result<GcReport, CheckpointError> {
+        let inner = &self.inner;
+        let _call = inner.shared.enter()?;
+        if inner.shared.read_only && !dry_run {
+            return Err(CheckpointError::ReadOnly);
+        }
+        let _running = inner.checkpointer.begin();
+        let pages = ground(inner)?.pages().clone();
+        let audited: AuditReport = pages.audit(|audit| mark_all(inner, audit))?;
+        let mut report =
+            GcReport { reachable: audited.reachable, findings: audited.finding_count, ..GcReport::default() };
+        if dry_run || audited.finding_count == 0 {
+            return Ok(report);
+        }
+        let rebuilt = pages.rebuild_free_space(|audit| mark_all(inner, audit))?;
+        let ground = Ground::load(pages.clone(), pages.root())?;
+        publish(inner, &Arc::new(ground), None);
+        room::begin_anew(inner)?;
+        report.rebuilt = true;
+        report.freed = rebuilt.freed;
+        Ok(report)
+    }
+}
+
+/// Marks every page that the audit's root leads to.
+fn mark_all(inner: &Inner, audit: &mut Audit) -> Result<(), CheckpointError> {
+    let pages = ground(inner)?.pages().clone();
+    let ground = Ground::load(pages, Arc::clone(audit.root()))?;
+    let meta = *ground.meta();
+    let roots = [meta.tables, meta.history, meta.commits].into_iter();
+    for root in roots.chain(ground.tables().values().copied()) {
+        mark_tree(&ground, root, audit).map_err(CheckpointError::from_tree)?;
+    }
+    Ok(())
+}
+
+/// Moves pages from the end of the file into free slots before it, and cuts the file. The caller runs the checkpoint.
+fn shorten(inner: &Inner) -> Result<(), CheckpointError> {
+    let pages = ground(inner)?.pages().clone();
+    loop {
+        // What a generation frees can be used when the one after it is durable.
+        flip(inner)?;
+        flip(inner)?;
+        let stats = pages.stats();
+        let (used, free) = (stats.used_slots, stats.free_slots.saturating_add(stats.pending_slots));
+        let slots = used.saturating_add(free);
+        // A little room stays: the pages above those that move, and the free-space map, move too.
+        if free <= used / 16 + 64 {
+            break;
+        }
+        let clear_from = slots.saturating_sub((free / 2).min(CLEARED_SLOTS_MAX));
+        let moved = clear(inner, clear_from)?;
+        flip(inner)?;
+        let cut = pages.shrink().map_err(CheckpointError::from_page)?;
+        reload(inner)?;
+        if cut == 0 || moved == 0 && cut < 64 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Commits a generation in which nothing is different.
+fn flip(inner: &Inner) -> Result<(), CheckpointError> {
+    let ground = ground(inner)?;
+    let meta = *ground.meta();
+    let building = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
+    let flipped = commit_slice(&ground, Building { meta, ..building })?;
+    publish(inner, &Arc::new(flipped), None);
+    Ok(())
+}
+
+/// The page file committed by itself: its newest root has the same trees.
+fn reload(inner: &Inner) -> Result<(), CheckpointError> {
+    let before = ground(inner)?;
+    let pages = before.pages().clone();
+    let root = pages.root();
+    let ground = Ground::new(pages, root, *before.meta(), before.tables().clone());
+    publish(inner, &Arc::new(ground), None);
+    Ok(())
+}
+
+/// Moves every page at or behind a slot; gives how many trees had some.
+fn clear(inner: &Inner, from: u64) -> Result<u64, CheckpointError> {
+    let ground = ground(inner)?;
+    let meta = *ground.meta();
+    let mut building = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
+    building.meta = meta;
+    let must_move = |page: PageId| page.get() >= from;
+    let mut moved = 0_u64;
+    let mut changed = Vec::new();
+    for (table, root) in ground.tables() {
+        let after = move_tree(&mut building, *root, &must_move)?;
+        if after != *root {
+            moved = moved.saturating_add(1);
+            building.tables.insert(*table, after);
+            changed.push(table_edit(*table, after));
+        }
+    }
+    for which in [Which::History, Which::Commits] {
+        let root = which.of(&mut building);
+        let before = *root;
+        let after = move_tree(&mut building, before, &must_move)?;
+        moved = moved.saturating_add(u64::from(after != before));
+        *which.of(&mut building) = after;
+    }
+    let tables = apply_edits(&mut building.writer, building.meta.tables, &changed)?;
+    building.meta.tables = move_tree(&mut building, tables, &must_move)?;
+    let cleared = commit_slice(&ground, building)?;
+    publish(inner, &Arc::new(cleared), None);
+    Ok(moved)
+}
+
+/// A tree that stands in the meta data itself.
+#[derive(Clone, Copy)]
+enum Which {
+    History,
+    Commits,
+}
+
+impl Which {
+    const fn of(self, building: &mut Building) -> &mut TreeRoot {
+        match self {
+            Self::History => &mut building.meta.history,
+            Self::Commits => &mut building.meta.commits,
+        }
+    }
+}
+
+fn move_tree(
+    building: &mut Building,
+    root: TreeRoot,
+    must_move: &dyn Fn(PageId) -> bool,
+) -> Result<TreeRoot, CheckpointError> {
+    relocate(&mut building.writer, root, must_move).map_err(CheckpointError::from_tree)
+}
+
+impl From<keepstone_pager::PageError> for CheckpointError {
+    fn from(error: keepstone_pager::PageError) -> Self {
+        Self::from_page(error)
+    }
+}

@@ -1,0 +1,69 @@
+//! Mistakes of a checkpoint, each built in on purpose: the sweep must catch every one.
+
+use keepstone_mvcc_temporal::wrong::{Wrong, with};
+use keepstone_mvcc_temporal::{Durability, Retention};
+use keepstone_testkit::crash::{Plan, Tally, sweep, sweep_program};
+
+use crate::program::{Change, Step};
+use crate::subject::StoreSubject;
+
+/// Seeds that are tried before a mistake counts as not caught.
+const SEEDS: u64 = 60;
+
+fn subject(wrong: Wrong) -> StoreSubject {
+    let durability = match wrong {
+        // At the other levels everything visible is durable already.
+        Wrong::FlipBeforeLogSync => Durability::None,
+        _ => Durability::Normal,
+    };
+    StoreSubject { durability, sector: 4_096, faults: false, retention: Retention::Forever, rotten: true }
+}
+
+fn put(key: u8) -> Step {
+    Step::Commit(vec![Change { table: 0, key, len: Some(3_000) }], false)
+}
+
+/// A program in which a mistake has its occasion, for one that random ones seldom give one.
+fn program(wrong: Wrong) -> Option<Vec<Step>> {
+    match wrong {
+        // Segments must be full, and so free to be recycled, while the header before still needs them.
+        Wrong::ReleasePastFallback => {
+            let fill = (0..60).map(|number| {
+                Step::Commit(vec![Change { table: 0, key: number % 5, len: Some(9_000) }], false)
+            });
+            Some(fill.chain([Step::Checkpoint, put(7)]).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Sweeps until the mistake shows, and prints the seed.
+fn is_caught(wrong: Wrong) -> bool {
+    let (subject, mut plan) = (subject(wrong), Plan { seeds: SEEDS, ..Plan::from_env() });
+    if program(wrong).is_some() {
+        // It is long, and made for one moment.
+        plan = Plan { exhaustive: 1, samples: 0, double_every: 0, ..plan };
+    }
+    let mut tally = Tally::default();
+    let found = match program(wrong) {
+        Some(steps) => with(wrong, || sweep_program(&subject, &plan, &[steps], &mut tally)),
+        None => with(wrong, || sweep(&subject, &plan, &mut tally)),
+    };
+    let Err(report) = found else { return false };
+    println!("{wrong:?} is caught after {} images by {report}", tally.images);
+    // The same programs on the right store: what was caught is the mistake.
+    let plan = Plan { seed: report.seed, seeds: 1, ..plan };
+    let right = match program(wrong) {
+        Some(steps) => sweep_program(&subject, &plan, &[steps], &mut Tally::default()),
+        None => sweep(&subject, &plan, &mut Tally::default()),
+    };
+    right.map_err(|report| println!("and without it: {report}")).is_ok()
+}
+
+#[test]
+fn every_mistake_of_a_checkpoint_is_caught() {
+    let caught: Vec<Wrong> = Wrong::ALL.into_iter().filter(|wrong| is_caught(*wrong)).collect();
+    let tally = Tally { canary_caught: caught.len() as u64, ..Tally::default() };
+    println!("crash-tally {}", tally.to_json(0.0));
+    assert_eq!(caught, Wrong::ALL);
+}
