@@ -90,6 +90,15 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// The value below which so great a part of sorted values is; 0 of nothing.
+pub(crate) fn percentile(sorted: &[f64], part: f64) -> f64 {
+    // What is at the place is the largest of those below it, so counting them needs no conversion of the place itself.
+    let len = u32::try_from(sorted.len()).map_or(f64::INFINITY, f64::from);
+    let below =
+        (1..=sorted.len()).zip(1_u32..).take_while(|(_, rank)| f64::from(*rank) <= len * part).count();
+    sorted.get(below.max(1) - 1).copied().unwrap_or_default()
+}
+
 /// The median time of `count` runs of `step`, in seconds.
 pub(crate) fn median_step(
     count: usize,
@@ -125,6 +134,46 @@ pub(crate) fn side_by_side(
         ratios.push(time_a / time_b);
     }
     Ok((median(ratios), median(of_a), median(of_b)))
+}
+
+/// Runs any number of sides in turns, a different one first in each round; gives each side's figures by round.
+pub(crate) fn in_turns<S>(
+    rounds: usize,
+    sides: &mut [S],
+    mut measure: impl FnMut(&mut S, usize) -> Result<f64, BenchError>,
+) -> Result<Vec<Vec<f64>>, BenchError> {
+    let mut figures: Vec<Vec<f64>> = sides.iter().map(|_| Vec::with_capacity(rounds)).collect();
+    for round in 0..rounds {
+        let mut turns: Vec<_> = sides.iter_mut().zip(&mut figures).collect();
+        let first = round % turns.len().max(1);
+        turns.rotate_left(first);
+        for (side, figures) in turns {
+            figures.push(measure(side, round)?);
+        }
+    }
+    Ok(figures)
+}
+
+/// The ratios `a ÷ b`, round by round.
+pub(crate) fn per_round(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a / b).collect()
+}
+
+/// How long a step took, in seconds.
+#[cfg(feature = "peers")]
+pub(crate) fn seconds_of(step: impl FnOnce() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+    let start = Instant::now();
+    step()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// A count as a float, up to 2^32.
+#[cfg(feature = "peers")]
+pub(crate) fn number<N>(count: N) -> Result<f64, BenchError>
+where
+    u32: TryFrom<N, Error: Into<BenchError>>,
+{
+    u32::try_from(count).map(f64::from).map_err(Into::into)
 }
 
 /// Seconds as microseconds, for printing.

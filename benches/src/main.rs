@@ -7,10 +7,13 @@
 
 mod codec;
 mod commit;
-mod harness;
 #[cfg(feature = "peers")]
-mod peers;
+mod contest;
+mod evictions;
+mod harness;
 mod readers;
+mod stalls;
+mod versions;
 mod workload;
 
 use std::process::ExitCode;
@@ -33,18 +36,34 @@ struct Arguments {
     /// Interleaved rounds of each benchmark.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Rows that the stores are loaded with when they are compared with others; 1000000 is the full run.
+    #[arg(long, env = "KEEPSTONE_BENCH_ROWS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
+    rows: u32,
 }
 
-type Benchmark = (&'static str, fn(usize, &mut Report) -> Result<(), BenchError>);
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// Interleaved rounds, at least one.
+    rounds: usize,
+    /// Rows to load.
+    #[cfg(feature = "peers")]
+    rows: usize,
+}
+
+type Benchmark = (&'static str, fn(Scale, &mut Report) -> Result<(), BenchError>);
 
 const BENCHMARKS: &[Benchmark] = &[
-    ("commit-latency", commit::latency),
-    ("group-commit", commit::groups),
-    ("durability-levels", commit::levels),
-    ("log-codec", codec::message_pack_against_json),
-    ("readers", readers::threads),
+    ("commit-latency", |scale, report| commit::latency(scale.rounds, report)),
+    ("group-commit", |scale, report| commit::groups(scale.rounds, report)),
+    ("durability-levels", |scale, report| commit::levels(scale.rounds, report)),
+    ("log-codec", |scale, report| codec::message_pack_against_json(scale.rounds, report)),
+    ("readers", |scale, report| readers::threads(scale.rounds, report)),
+    ("stalls", |_, report| stalls::readers(report)),
+    ("evictions", |_, report| evictions::churn(report)),
+    ("versions", |scale, report| versions::of_one_key(scale.rounds, report)),
     #[cfg(feature = "peers")]
-    ("peers", peers::fjall),
+    ("peers", contest::run),
 ];
 
 fn main() -> ExitCode {
@@ -61,10 +80,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let mut report = Report::default();
+    let scale = Scale {
+        rounds: arguments.rounds.max(1),
+        #[cfg(feature = "peers")]
+        rows: usize::try_from(arguments.rows)?,
+    };
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|filter| name.contains(filter));
     for (name, benchmark) in BENCHMARKS.iter().filter(|(name, _)| wanted(name)) {
         println!("\n{name}");
-        benchmark(arguments.rounds.max(1), &mut report)?;
+        benchmark(scale, &mut report)?;
     }
     if let Some(name) = &arguments.baseline {
         report.compare_with(name)?;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use keepstone_mvcc_temporal::{Database, DatabaseOptions};
+use keepstone_mvcc_temporal::{CheckpointOptions, Database, DatabaseOptions};
 use keepstone_types::SystemClock;
 use keepstone_vfs::Vfs;
 
@@ -34,9 +35,29 @@ pub(crate) fn value(number: u64) -> Vec<u8> {
     (0_u64..19).flat_map(|part| scramble(number ^ (part << 48)).to_le_bytes()).take(150).collect()
 }
 
+/// A row to write.
+#[cfg(feature = "peers")]
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) key: [u8; 24],
+    pub(crate) value: Vec<u8>,
+}
+
+/// Rows by number.
+#[cfg(feature = "peers")]
+pub(crate) fn rows(numbers: std::ops::Range<u64>) -> Vec<Row> {
+    numbers.map(|number| Row { key: key(number), value: value(number) }).collect()
+}
+
 /// A store in `dir` on the given file system.
 pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path, options: DatabaseOptions) -> Result<Database, BenchError> {
     Ok(Database::open_with(vfs, Arc::new(SystemClock::default()), dir, options)?)
+}
+
+/// Options under which nothing is folded unasked but for its size, so that what is measured stays as it is.
+pub(crate) fn untimed_checkpoints() -> DatabaseOptions {
+    let checkpoint = CheckpointOptions::default().age(Duration::ZERO).idle(Duration::ZERO);
+    DatabaseOptions::default().checkpoint(checkpoint)
 }
 
 /// Commits rows `from .. from + count` in one transaction.

@@ -34,7 +34,7 @@ enum Command {
     Deny,
     /// Run the demo of the `keepstone` command; what follows `--` is passed on to it.
     Demo(PassedOn),
-    /// Sweep simulated power losses over the log and the store, and hold wrong variants of the log against the sweep.
+    /// Sweep simulated power losses over log, page file and store, and hold wrong variants of them against the sweep.
     ///
     /// The last line is JSON: workloads, images, lost, invented, unopenable, orphans, wrong_reads, double_crash_images,
     /// canary_caught, seconds. A failure prints its seed and the shortest program that still fails.

@@ -14,8 +14,17 @@ const LIMIT: Duration = Duration::from_secs(8 * 60 * 60);
 /// What every sweep prints before its counts.
 const TALLY: &str = "crash-tally ";
 
-/// The wrong variants of the log that must be caught.
-const WRONG_VARIANTS: u64 = 9;
+/// The wrong variants that must be caught: of the log, of checkpoints, of the page file.
+const WRONG_VARIANTS: u64 = 9 + 4 + 1;
+
+/// The packages that are swept.
+const SWEPT: [&str; 3] = ["keepstone-wal", "keepstone-pager", "keepstone-mvcc-temporal"];
+
+/// Checks and mistakes of every package that is swept.
+fn features() -> String {
+    let of = |package: &&str| format!("{package}/checks,{package}/wrong-variants");
+    SWEPT.iter().map(of).collect::<Vec<_>>().join(",")
+}
 
 /// The counts of a sweep, or of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,15 +41,12 @@ struct Counts {
     seconds: f64,
 }
 
-/// Sweeps log and store; the last line is the sum of the counts.
+/// Sweeps log, page file and store; the last line is the sum of the counts.
 pub(crate) fn run(args: &CrashArgs) -> Result<(), Error> {
     let started = Instant::now();
     let task = Task::cargo(["test", "--release", "--no-fail-fast"])
-        .args(["--package", "keepstone-wal", "--package", "keepstone-mvcc-temporal"])
-        .args([
-            "--features",
-            "keepstone-wal/checks,keepstone-wal/wrong-variants,keepstone-mvcc-temporal/checks",
-        ])
+        .args(SWEPT.iter().flat_map(|package| ["--package", package]))
+        .args(["--features".to_owned(), features()])
         .args(["--test", "crash", "--", "--nocapture"])
         .env("KEEPSTONE_CRASH_SEED", args.seed.to_string())
         .env("KEEPSTONE_CRASH_SEEDS", args.seeds.to_string())

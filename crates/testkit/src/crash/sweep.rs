@@ -9,7 +9,7 @@ use keepstone_vfs::simulated::{Choose, Delays, Dice, Odometer, Replay, Simulated
 
 use super::ledger::{Crash, Ledger};
 use super::shrink::shrink;
-use super::tally::{Failure, FailureKind, Tally};
+use super::tally::{Failure, Tally};
 
 /// A disk and its clock.
 #[derive(Debug)]
@@ -168,14 +168,13 @@ impl<S: Subject> Run<'_, S> {
         let mut ledger = Ledger::new(self.subject.empty());
         for (life, steps) in lives.iter().enumerate() {
             let world = World::of(disk);
-            let before = ledger.clone();
             self.subject
                 .live(&world, &mut ledger, steps)
                 .map_err(at(&|| format!("in life {life}, at change {}", world.disk.position())))?;
             let trace = world.disk.trace();
             let mut replay = trace.replay();
             while replay.step().is_some() {
-                self.moment(&replay, (life, &before, &ledger), &mut dice)?;
+                self.moment(&replay, life, &ledger, &mut dice)?;
             }
             // The next life begins with what one of the crashes left.
             let until = 1 + dice.choose(trace.events().len() as u64);
@@ -199,7 +198,8 @@ impl<S: Subject> Run<'_, S> {
     fn moment(
         &mut self,
         replay: &Replay,
-        (life, _, ledger): (usize, &Ledger<S::Content>, &Ledger<S::Content>),
+        life: usize,
+        ledger: &Ledger<S::Content>,
         dice: &mut Dice,
     ) -> Result<(), Found> {
         let position = replay.position();
@@ -274,13 +274,5 @@ impl<S: Subject> Run<'_, S> {
             self.subject.live(&World::of(disk), &mut third, &[]).map_err(at(&what))?;
         }
         Ok(())
-    }
-}
-
-/// A failure that an orderly life must not have.
-impl Failure {
-    /// The store did not do what it must.
-    pub fn unopenable(what: impl Into<String>) -> Self {
-        Self::new(FailureKind::Unopenable, what)
     }
 }

@@ -31,6 +31,11 @@ impl Failure {
     pub fn new(kind: FailureKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into() }
     }
+
+    /// The store does not open, or not as it must.
+    pub fn unopenable(what: impl Into<String>) -> Self {
+        Self::new(FailureKind::Unopenable, what)
+    }
 }
 
 impl fmt::Display for Failure {
