@@ -127,6 +127,12 @@ pub(crate) fn is_due(options: &CheckpointOptions, waiting: &Waiting, now: Timest
     waiting.rows >= HANDFUL_ROWS && (since(oldest, options.age) || since(newest, options.idle))
 }
 
+/// Whether it is time for a checkpoint of a store. Only who folds sees what is half done as it is: from beside another
+/// checkpoint everything looks so.
+pub(crate) fn is_due_now(inner: &Inner) -> bool {
+    is_due(&inner.checkpointer.options, &Waiting::of(inner), inner.shared.clock.now())
+}
+
 /// Starts the thread of a store.
 pub(crate) fn start(inner: &Arc<Inner>) -> std::io::Result<()> {
     let (weak, alarm) = (Arc::downgrade(inner), Arc::clone(&inner.shared.alarm));

@@ -179,12 +179,16 @@ impl Checkpointer {
 }
 
 /// Folds everything that is visible when it is called, lets the log go, and prunes when that is worth it. Nothing to fold
-/// is no error.
+/// is no error, nor is a checkpoint that is no longer due.
 pub(crate) fn run(inner: &Inner, reason: Reason) -> Result<(), CheckpointError> {
     let checkpointer = &inner.checkpointer;
     let asked = u64::from(reason == Reason::Asked);
     checkpointer.asked.fetch_add(asked, Ordering::AcqRel);
     let _running = checkpointer.begin();
+    // What was due may have been done by the one that was waited for.
+    if reason == Reason::Due && !background::is_due_now(inner) {
+        return Ok(());
+    }
     let done = fold_all(inner)
         .and_then(|()| release(inner))
         .and_then(|()| room::keep(inner))
