@@ -1,78 +1,11 @@
-//! Layouts as chains of fields, and the variable-length numbers of cells: what encoders, decoders and `FORMAT.md` share.
-//!
-//! A block that is shorter than its layout reads as zeros there; every caller checks the size of its block first.
+//! What encoders, decoders and `FORMAT.md` share: fields, and the variable-length numbers of cells.
 #![deny(clippy::arithmetic_side_effects)]
 
-/// A fixed-width field of a block, little-endian when it is a number.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "names and meanings are what FORMAT.md is rendered from"))]
-pub(crate) struct Field {
-    pub(crate) name: &'static str,
-    pub(crate) offset: usize,
-    pub(crate) len: usize,
-    pub(crate) meaning: &'static str,
-}
-
-impl Field {
-    /// The first field of a block.
-    pub(crate) const fn first(name: &'static str, len: usize, meaning: &'static str) -> Self {
-        Self { name, offset: 0, len, meaning }
-    }
-
-    /// The field after this one.
-    pub(crate) const fn then(self, name: &'static str, len: usize, meaning: &'static str) -> Self {
-        Self { name, offset: self.end(), len, meaning }
-    }
-
-    /// Where the next field begins.
-    pub(crate) const fn end(self) -> usize {
-        self.offset.saturating_add(self.len)
-    }
-
-    /// The field's bytes.
-    pub(crate) fn bytes(self, block: &[u8]) -> &[u8] {
-        block.get(self.offset..self.end()).unwrap_or_default()
-    }
-
-    /// Writes the field.
-    pub(crate) fn put(self, block: &mut [u8], value: &[u8]) {
-        if let Some(to) = block.get_mut(self.offset..self.end()).filter(|to| to.len() == value.len()) {
-            to.copy_from_slice(value);
-        }
-    }
-
-    /// The field as an array of its own width.
-    pub(crate) fn array<const N: usize>(self, block: &[u8]) -> [u8; N] {
-        self.bytes(block).try_into().unwrap_or([0; N])
-    }
-
-    pub(crate) fn u16(self, block: &[u8]) -> u16 {
-        u16::from_le_bytes(self.array(block))
-    }
-
-    pub(crate) fn u32(self, block: &[u8]) -> u32 {
-        u32::from_le_bytes(self.array(block))
-    }
-}
-
-/// A length in memory as a length on disk.
-pub(crate) fn disk_len(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
-}
-
-/// A length on disk as a length in memory; what memory cannot hold becomes a length that no slice has.
-pub(crate) fn memory_len(len: u64) -> usize {
-    usize::try_from(len).unwrap_or(usize::MAX)
-}
+pub(crate) use keepstone_types::layout::{Field, disk_len, is_zero, memory_len};
 
 /// A length or an offset within a page as it is stored. Pages have fewer than 2^16 bytes.
 pub(crate) fn page_len(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
-}
-
-/// Whether every byte is zero.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// The LEB128 number that `bytes` begin with, and what follows it.

@@ -7,7 +7,7 @@
 //! * [`Timestamp`] and [`Clock`] are time, replaceable in tests.
 //! * [`ValueRef`] is how bytes are handed out: owned, cheap to clone, valid after anything.
 //! * [`KeyCodec`] turns typed keys into bytes that sort the same way.
-//! * [`checksum`] and [`wire`] are what on-disk formats are written and read with.
+//! * [`checksum`], [`wire`] and [`layout`] are what on-disk formats are written and read with.
 //! * [`sync`] and [`lock_rank`] are every lock of the product, ranked so that no two threads can wait for each other.
 //!
 //! ```
@@ -35,6 +35,7 @@ mod fingerprint;
 #[doc(hidden)]
 pub mod fuzzing;
 mod id;
+pub mod layout;
 pub mod lock_rank;
 mod lsn;
 mod page;
