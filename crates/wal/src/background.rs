@@ -188,7 +188,7 @@ impl<S: LogSink> Writer<S> {
         }
         let told = self.soon(|| {
             let synced = self.tail.lock().synced;
-            if self.now_durable(synced, self.visible.load(Ordering::Acquire)) {
+            if self.now_durable(synced, self.read_side.visible.load(Ordering::Acquire)) {
                 self.unsynced_since_micros.store(now, Ordering::Release);
             }
             Ok(())
@@ -384,7 +384,7 @@ impl<S: LogSink> Writer<S> {
             queued_bytes,
             segments,
             segment_bytes,
-            visible: Lsn::new(self.visible.load(Ordering::Acquire)),
+            visible: Lsn::new(self.read_side.visible.load(Ordering::Acquire)),
             durable: self.durable_lsn(),
             ..self.counters.read()
         }

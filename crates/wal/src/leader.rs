@@ -140,7 +140,7 @@ impl<'a, S: LogSink> Lead<'a, S> {
     ) -> Result<(), IoError> {
         let writer = self.writer;
         if wrong::is(Wrong::PublishBeforeSync) {
-            writer.visible.store(batch.last_lsn, Ordering::Release);
+            writer.read_side.visible.store(batch.last_lsn, Ordering::Release);
             writer.sink.publish(Lsn::new(batch.last_lsn));
         }
         let synced = self.sync_for(batch.durability, batch.records)?;
@@ -150,7 +150,7 @@ impl<'a, S: LogSink> Lead<'a, S> {
             // First, or a reader could see what is not called durable yet.
             writer.now_durable(synced, batch.last_lsn);
         }
-        writer.visible.store(batch.last_lsn, Ordering::Release);
+        writer.read_side.visible.store(batch.last_lsn, Ordering::Release);
         writer.sink.publish(Lsn::new(batch.last_lsn));
         for fate in self.fates.drain(..) {
             fate.0.set(Ok(())).unwrap_or_default();
@@ -337,7 +337,7 @@ impl<S: LogSink> Writer<S> {
             let sides = Vec::new();
             state.segments.push_back(crate::catalog::SegmentInfo { header: rotated.begun, end: None, sides });
         }
-        self.now_durable(rotated.synced, self.visible.load(Ordering::Acquire));
+        self.now_durable(rotated.synced, self.read_side.visible.load(Ordering::Acquire));
         self.counters.rotations.add(1);
         {
             let mut state = self.keeper.state.lock();

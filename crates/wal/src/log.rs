@@ -278,7 +278,7 @@ impl<S: LogSink> Log<S> {
     /// The last record that was published.
     #[must_use]
     pub fn visible_lsn(&self) -> Lsn {
-        Lsn::new(self.handle.writer.visible.load(Ordering::Acquire))
+        Lsn::new(self.handle.writer.read_side.visible.load(Ordering::Acquire))
     }
 
     /// What the log has done since it was opened.

@@ -65,6 +65,7 @@ pub(crate) fn open<S: LogSink>(
         store: report.store_id,
         catalog: Catalog::new(resumed.segments, pins),
         readable_sequence: AtomicU64::new(readable.sequence),
+        visible: AtomicU64::new(report.last_lsn.get()),
         proven_lsn: AtomicU64::new(readable.lsn),
         healed: Counter::default(),
     };
@@ -82,7 +83,6 @@ pub(crate) fn open<S: LogSink>(
         aside_over: Condvar::new(),
         keeper: Keeper::new(options.segment_bytes_min, lock, options.tending == Tending::Caller),
         counters: Counters::default(),
-        visible: AtomicU64::new(report.last_lsn.get()),
         durable: AtomicU64::new(durable.get()),
         next_number: AtomicU64::new(resumed.highest.saturating_add(1)),
         last_group_micros: AtomicU64::new(0),

@@ -32,6 +32,9 @@ pub(crate) struct ReadSide {
     pub(crate) catalog: Catalog,
     /// Groups through this sequence may be read.
     pub(crate) readable_sequence: AtomicU64,
+    /// The last record that is visible. Groups become readable a moment before their records do, so that a reader finds
+    /// whatever is visible; what it finds is given out when it is.
+    pub(crate) visible: AtomicU64,
     /// Records after this LSN are unproven.
     pub(crate) proven_lsn: AtomicU64,
     pub(crate) healed: Counter,
@@ -155,6 +158,11 @@ impl LogReader {
         })
     }
 
+    /// Whether a record of a readable group, which is durable, may be seen.
+    fn is_visible(&self, lsn: Lsn) -> bool {
+        lsn.get() <= self.read_side.visible.load(Ordering::Acquire)
+    }
+
     /// Opens the segment that is next. False when there is none.
     fn enter_segment(&mut self) -> Result<bool, ReadError> {
         let segment = {
@@ -271,8 +279,10 @@ impl Iterator for LogReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed {
-            if let Some(ready) = self.ready.pop_front() {
-                return Some(Ok(ready));
+            match self.ready.front() {
+                Some(Replayed::Record(record)) if !self.is_visible(record.lsn) => return None,
+                Some(_) => return self.ready.pop_front().map(Ok),
+                None => {}
             }
             match self.read_group() {
                 Ok(true) => {}

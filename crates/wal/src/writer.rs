@@ -39,7 +39,6 @@ pub(crate) struct Writer<S: LogSink> {
     pub(crate) aside_over: Condvar,
     pub(crate) keeper: Keeper,
     pub(crate) counters: Counters,
-    pub(crate) visible: AtomicU64,
     pub(crate) durable: AtomicU64,
     /// The next number of a segment or side file.
     pub(crate) next_number: AtomicU64,
@@ -294,17 +293,18 @@ impl<S: LogSink> Writer<S> {
         }
         let durable = kept.min(synced.lsn);
         self.read_side.proven_lsn.fetch_max(synced.lsn, Ordering::AcqRel);
-        self.read_side.readable_sequence.fetch_max(synced.sequence, Ordering::AcqRel);
         if self.durable.fetch_max(durable, Ordering::AcqRel) < durable {
             self.sink.durable(Lsn::new(durable));
         }
+        // Behind `durable`, or a reader of the log could have a record before it is called durable.
+        self.read_side.readable_sequence.fetch_max(synced.sequence, Ordering::AcqRel);
         more
     }
 
     /// The last record that is durable, never past the last that is visible.
     pub(crate) fn durable_lsn(&self) -> Lsn {
         let durable = self.durable.load(Ordering::Acquire);
-        Lsn::new(durable.min(self.visible.load(Ordering::Acquire)))
+        Lsn::new(durable.min(self.read_side.visible.load(Ordering::Acquire)))
     }
 
     pub(crate) fn micros(&self) -> u64 {
@@ -321,7 +321,7 @@ impl<S: LogSink> Writer<S> {
             self.counters.syncs.add(1);
             self.sync_tail(false).map_err(PoisonCause::Io)?;
         }
-        self.now_durable(written, self.visible.load(Ordering::Acquire));
+        self.now_durable(written, self.read_side.visible.load(Ordering::Acquire));
         Ok(())
     }
 
