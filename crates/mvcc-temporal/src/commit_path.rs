@@ -5,7 +5,7 @@ use std::time::Duration;
 use keepstone_types::{Timestamp, Version};
 use keepstone_wal::{Durability, Record, RecordKind, Ticket};
 
-use crate::checkpoint::{Reason, room, run};
+use crate::checkpoint::{Reason, ground, room, run};
 use crate::commit::CommitItem;
 use crate::commit_entry::CommitEntry;
 use crate::database::Inner;
@@ -220,8 +220,18 @@ fn must_have_room(inner: &Inner, rows: &[Row]) -> Result<(), CommitError> {
                 "the page file has no room to fold more into; delete something, or make room on the disk";
             Err(CommitError::OutOfSpace { source: what.into() })
         }
-        Err(CheckpointError::Poisoned { source }) => Err(CommitError::Poisoned { source }),
-        Err(error) => Err(CommitError::Log { source: error.into() }),
+        Err(error) => Err(refused_by_pages(inner, error)),
+    }
+}
+
+/// Why the page file refused a commit that has not gone to the log. The failure that stopped the page file is told as those
+/// after it are: from then on no commit that adds something is taken.
+fn refused_by_pages(inner: &Inner, error: CheckpointError) -> CommitError {
+    let stopped = || ground(inner).is_ok_and(|ground| ground.pages().is_poisoned());
+    match error {
+        CheckpointError::Poisoned { source } => CommitError::Poisoned { source },
+        error if stopped() => CommitError::Poisoned { source: error.into() },
+        error => CommitError::Pages { source: error.into() },
     }
 }
 

@@ -146,6 +146,12 @@ pub enum CommitError {
     /// What the commit needed to read could not be read.
     #[error(transparent)]
     Read(ReadError),
+    /// The page file could not be asked for room to fold the commit into; nothing went to the log.
+    #[error("no room was made for the commit: {source}")]
+    Pages {
+        /// The page file's own error.
+        source: Source,
+    },
     /// The log refused for a reason of its own.
     #[error("the log refused the commit: {source}")]
     Log {
@@ -178,6 +184,7 @@ impl CommitError {
             Self::UnknownName { .. } => "unknown-name",
             Self::VersionsExhausted => "versions-exhausted",
             Self::Read(error) => return error.kind(),
+            Self::Pages { .. } => "pages",
             Self::Log { .. } => "log",
         })
     }

@@ -257,10 +257,13 @@ impl Worker {
             Err(CommitError::Conflict { .. } | CommitError::ConflictWindowExceeded { .. }) => {
                 crate::flawed::after_refusal(life.plan.flaw, life.database, steps)
             }
-            // The disk failed: only of this commit is it open whether it is there, of later ones it is not.
-            Err(error @ (CommitError::CommitOutcomeUnknown { .. } | CommitError::Poisoned { .. }))
-                if life.way == Death::AtTheDisk =>
-            {
+            // The disk failed: only of this commit is it open whether it is there, of later ones it is not, nor of one
+            // for which no room could be made.
+            Err(
+                error @ (CommitError::CommitOutcomeUnknown { .. }
+                | CommitError::Poisoned { .. }
+                | CommitError::Pages { .. }),
+            ) if life.way == Death::AtTheDisk => {
                 life.dead.store(true, Ordering::SeqCst);
                 let unknown = matches!(error, CommitError::CommitOutcomeUnknown { .. });
                 if unknown { Outcome::Unanswered } else { Outcome::TooLate }

@@ -148,3 +148,27 @@ fn a_failed_sync_poisons_and_reopening_tells() {
     put(&again, "later", "2");
     assert!(again.check().unwrap().is_sound());
 }
+
+#[test]
+fn a_failed_sync_of_room_for_pages_refuses_the_commit_and_poisons() {
+    let (memory, disk) = faulty();
+    let database = open_on(Arc::new(disk.clone()), options()).unwrap();
+    put(&database, "kept", "1");
+    let before = database.visible_version();
+    disk.faults().failing_syncs.store(u64::MAX / 2, Ordering::SeqCst);
+    let large = |key: &str| {
+        let mut txn = database.begin().unwrap();
+        txn.put(T, key, vec![7; 4 << 20]).unwrap();
+        txn.commit()
+    };
+    // Nothing of it went to the log, so it is known not to be there.
+    assert_eq!(kind(large("refused")), Err("poisoned"));
+    disk.faults().failing_syncs.store(0, Ordering::SeqCst);
+    assert_eq!(kind(large("later")), Err("poisoned"), "a sync that works again proves nothing");
+    assert_eq!(database.visible_version(), before);
+    drop(database);
+    let again = open_on(Arc::new(memory), options()).unwrap();
+    assert_eq!(keys(&again, ..), ["kept"]);
+    put(&again, "later", "2");
+    assert!(again.check().unwrap().is_sound());
+}
