@@ -47,6 +47,8 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) kind: DependencyKind,
+    #[serde(default)]
+    pub(crate) optional: bool,
     /// The folder, for a dependency inside the workspace.
     pub(crate) path: Option<PathBuf>,
 }

@@ -1,12 +1,17 @@
-//! Each fuzz target of a crate has its program in `fuzz/`, and each program there is built and has its target.
+//! Each fuzz target of a crate has its program in `fuzz/`, and each program there is built and has its target. The lock
+//! file of the programs, which are a workspace of their own, knows what the crates depend on.
 
 use std::collections::BTreeMap;
 
 use super::Finding;
 use super::context::{Context, line_of_key};
+use crate::metadata::DependencyKind;
 
 /// The manifest of the programs.
 const MANIFEST: &str = "fuzz/Cargo.toml";
+
+/// The lock file of the programs.
+const LOCK: &str = "fuzz/Cargo.lock";
 
 /// Where the programs stand.
 const PROGRAMS: &str = "fuzz/fuzz_targets/";
@@ -39,6 +44,33 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
             report(MANIFEST, line, format!("expected a `[[bin]]` with the path `{entry}`, found none"));
         }
     }
+    findings.extend(missing_in_lock(context));
+    findings
+}
+
+/// What a crate that is locked there depends on, and the lock file does not say so: the programs would not build.
+fn missing_in_lock(context: &Context<'_>) -> Vec<Finding> {
+    let lock = context.files.get(LOCK).map(String::as_str).unwrap_or_default();
+    let mut findings = Vec::new();
+    for package in &context.workspace.packages {
+        let begin = format!("name = \"{}\"", package.name);
+        let Some(at) = lock.lines().position(|line| line == begin) else { continue };
+        let locked: Vec<&str> = lock.lines().skip(at).take_while(|line| !line.is_empty()).collect();
+        let needed = package.dependencies.iter();
+        for dependency in needed.filter(|needed| needed.kind == DependencyKind::Normal && !needed.optional) {
+            // With a version behind the name where there are several.
+            let entry = format!(" \"{}", dependency.name);
+            let is_named =
+                |line: &&str| line.strip_prefix(&entry).is_some_and(|rest| rest.starts_with(['"', ' ']));
+            if !locked.iter().any(is_named) {
+                let message = format!(
+                    "expected `{}` among what `{}` needs; run `cargo metadata --manifest-path {MANIFEST}`",
+                    dependency.name, package.name
+                );
+                findings.push(Finding::new(LOCK, at + 1, "fuzzing", message));
+            }
+        }
+    }
     findings
 }
 
@@ -63,7 +95,7 @@ fn targets<'a>(context: &'a Context<'_>) -> BTreeMap<String, (&'a str, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::Workspace;
+    use crate::metadata::{Dependency, Package, Workspace};
 
     fn check_files(files: &[(&str, &str)]) -> Vec<String> {
         let workspace = Workspace::default();
@@ -101,5 +133,37 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("wal_old.rs:1: fuzzing: expected a target"), "{found:?}");
         assert!(found[1].contains("fuzz/Cargo.toml:2: fuzzing: expected a `[[bin]]`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_lock_file_that_lags_behind_the_crates_is_found() {
+        let needs = |name: &str, kind, optional| Dependency {
+            name: name.to_owned(),
+            kind,
+            optional,
+            ..Dependency::default()
+        };
+        let dependencies = vec![
+            needs("serde", DependencyKind::Normal, false),
+            needs("serde_json", DependencyKind::Dev, false),
+            needs("shuttle", DependencyKind::Normal, true),
+        ];
+        let wal = Package { name: "keepstone-wal".to_owned(), dependencies, ..Package::default() };
+        let workspace = Workspace { packages: vec![wal], ..Workspace::default() };
+        let check = |lock: &str| {
+            let found = check(&Context::of(&workspace, &[("fuzz/Cargo.lock", lock)]));
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let lock = |needed: &str| {
+            format!(
+                "version = 4\n\n[[package]]\nname = \"keepstone-wal\"\ndependencies = [\n {needed},\n]\n\n"
+            )
+        };
+        assert!(check(&lock("\"serde\"")).is_empty());
+        assert!(check(&lock("\"serde 1.0.0\"")).is_empty());
+        assert!(check("").is_empty(), "a crate without programs");
+        let found = check(&lock("\"serde_json\""));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("fuzz/Cargo.lock:4: fuzzing: expected `serde` among"), "{found:?}");
     }
 }

@@ -132,6 +132,7 @@ mod tests {
         let dependencies = imports.iter().map(|(other, kind)| Dependency {
             name: package_name(other),
             kind: *kind,
+            optional: false,
             path: Some(
                 if OUTSIDE.contains(other) { format!("/w/{other}") } else { format!("/w/crates/{other}") }
                     .into(),
