@@ -1,7 +1,10 @@
 //! The limits of the store, each with an error of its own.
 
-/// Bytes of a key, at most.
+/// Bytes of a key, at most; on pages of 4,096 bytes, an eighth of a page.
 pub const KEY_LEN_MAX: usize = 1_024;
+/// The longest key is that part of a page. As an older version it stands escaped in a key of the tree of history, which is at
+/// most half as long again and 15 bytes: less than the fifth of a payload that a tree allows.
+pub(crate) const KEYS_OF_A_PAGE: usize = 8;
 /// Bytes of a value, at most.
 pub const VALUE_LEN_MAX: usize = 64 << 20;
 /// Bytes of the keys and values of one transaction, at most.

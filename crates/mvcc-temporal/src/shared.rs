@@ -10,6 +10,7 @@ use crate::error::ReadError;
 use crate::gate::{Gate, Pass, Turns};
 use crate::ground::Ground;
 use crate::layers::{Layers, Stack};
+use crate::limits::{KEY_LEN_MAX, KEYS_OF_A_PAGE};
 use crate::memtable::Memtable;
 use crate::readers::{Readers, Registration};
 use crate::stats::Counters;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     /// The process that opened the store.
     pub(crate) opened_by: u32,
     pub(crate) read_only: bool,
+    /// The most bytes of a key: an eighth of a page, for it must fit into the trees, and no more than [`KEY_LEN_MAX`].
+    pub(crate) key_len_max: usize,
 }
 
 impl Shared {
@@ -60,6 +63,7 @@ impl Shared {
             next_txn: AtomicU64::new(1),
             opened_by: std::process::id(),
             read_only,
+            key_len_max: KEY_LEN_MAX,
         }
     }
 
@@ -67,6 +71,8 @@ impl Shared {
     pub(crate) fn on(mut self, ground: Ground) -> Self {
         let meta = *ground.meta();
         let active = Memtable::new(meta.through);
+        let page_bytes = usize::try_from(ground.pages().page_size().bytes()).unwrap_or(usize::MAX);
+        self.key_len_max = KEY_LEN_MAX.min(page_bytes / KEYS_OF_A_PAGE);
         self.readers = Arc::new(Readers::new(meta.floor));
         self.stack.replace(Layers::new(vec![Arc::new(active)], Some(Arc::new(ground))));
         self

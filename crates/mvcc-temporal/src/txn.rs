@@ -201,6 +201,10 @@ impl Txn {
 
     fn set(&mut self, table: &str, key: &[u8], value: Option<ValueRef>) -> Result<(), CommitError> {
         self.must_be_writable()?;
+        let max = self.inner.shared.key_len_max;
+        if key.len() > max {
+            return Err(CommitError::KeyTooLong { len: key.len(), max });
+        }
         let table = self.inner.shared.catalog.reserve(table)?;
         self.writes.set(table.id, ValueRef::copy_from(key), value)?;
         if !table.exists_at(self.began.version()) && self.made.insert(table.id) {

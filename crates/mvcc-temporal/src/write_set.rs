@@ -47,7 +47,7 @@ impl WriteSet {
     ) -> Result<(), CommitError> {
         let value_len = value.as_ref().map_or(0, |value| value.len());
         if key.len() > KEY_LEN_MAX {
-            return Err(CommitError::KeyTooLong { len: key.len() });
+            return Err(CommitError::KeyTooLong { len: key.len(), max: KEY_LEN_MAX });
         }
         if value_len > VALUE_LEN_MAX {
             return Err(CommitError::ValueTooLarge { len: value_len });

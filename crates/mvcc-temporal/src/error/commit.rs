@@ -81,10 +81,14 @@ pub enum CommitError {
         here: u32,
     },
     /// A key is too long.
-    #[error("the key has {len} bytes; at most {KEY_LEN_MAX} are allowed")]
+    #[error(
+        "the key has {len} bytes; at most {max} are allowed, an eighth of a page and no more than {KEY_LEN_MAX}"
+    )]
     KeyTooLong {
         /// Its length.
         len: usize,
+        /// The most bytes that a key of this store may have.
+        max: usize,
     },
     /// A value is too large.
     #[error("the value has {len} bytes; at most {VALUE_LEN_MAX} are allowed")]

@@ -1,7 +1,15 @@
 //! The key of an older row version: table, key, and the version, newest first.
 //!
-//! The key is escaped, so that no key's versions stand among another's and keys keep their order: a zero byte becomes
-//! `00 FF`, and `00 00` ends it. The version is stored as its complement, big-endian.
+//! The key is escaped, so that no key's versions stand among another's and keys keep their order. Zero bytes that stand
+//! together become `00` and one byte more, so the escaped key is at most half as long again as the key:
+//!
+//! * `00`, then 00 to 7E: so many zero bytes, and the key ends;
+//! * `00 7F`: 127 zero bytes, and what follows goes on from there;
+//! * `00`, then 81 to FF: 1 to 127 zero bytes, fewer the greater it is, and a byte that is not zero follows.
+//!
+//! That order is the order of the keys: of two keys that differ behind the same bytes, the one that ends there is less
+//! than all that go on; and of those that go on, the one with more zero bytes is less. The version is stored as its
+//! complement, big-endian.
 #![deny(clippy::arithmetic_side_effects)]
 
 use keepstone_types::Version;
@@ -11,27 +19,36 @@ use crate::catalog::TableId;
 
 /// Bytes of the table in front.
 const TABLE_LEN: usize = 4;
-/// What ends an escaped key.
-const END: [u8; 2] = [0, 0];
-/// What stands for a zero byte.
-const ZERO: [u8; 2] = [0, 0xFF];
+/// What a run of zero bytes begins with, escaped.
+const ZERO: u8 = 0;
+/// So many zero bytes, written as themselves, and more may come.
+const ZEROS_MAX: u8 = 0x7F;
 
 /// The key of a version, written into `out`.
 pub(crate) fn encode(out: &mut Vec<u8>, table: TableId, key: &[u8], version: Version) {
     before_key(out, table, key);
-    out.extend(END);
     out.extend((!version.to_raw()).to_be_bytes());
 }
 
 /// A place before all versions of a key and after those of every lesser key.
 pub(crate) fn before_key(out: &mut Vec<u8>, table: TableId, key: &[u8]) {
     table_start(out, table);
+    let mut zeros = 0_u8;
     for byte in key {
-        match byte {
-            0 => out.extend(ZERO),
-            byte => out.push(*byte),
+        if *byte != 0 {
+            if zeros > 0 {
+                out.extend([ZERO, 0_u8.wrapping_sub(zeros)]);
+                zeros = 0;
+            }
+            out.push(*byte);
+        } else if zeros < ZEROS_MAX.wrapping_sub(1) {
+            zeros = zeros.wrapping_add(1);
+        } else {
+            out.extend([ZERO, ZEROS_MAX]);
+            zeros = 0;
         }
     }
+    out.extend([ZERO, zeros]);
 }
 
 /// A place after all versions of a key and before those of every greater key.
@@ -54,11 +71,21 @@ pub(crate) fn decode(bytes: &[u8], key: &mut Vec<u8>) -> Option<(TableId, Versio
     let table = TableId::new(u32::from_be_bytes(reader.array::<TABLE_LEN>().ok()?));
     loop {
         match reader.u8().ok()? {
-            0 => match reader.u8().ok()? {
-                0xFF => key.push(0),
-                0 => break,
-                _ => return None,
-            },
+            ZERO => {
+                let code = reader.u8().ok()?;
+                let (zeros, goes_on) = match code {
+                    ..ZEROS_MAX => (code, false),
+                    ZEROS_MAX => (ZEROS_MAX, true),
+                    0x80 => return None,
+                    // A run is as long as it can be, and a byte that is not zero comes after it.
+                    _ if matches!(reader.rest().first(), None | Some(&ZERO)) => return None,
+                    _ => (0_u8.wrapping_sub(code), true),
+                };
+                key.resize(key.len().checked_add(zeros.into())?, 0);
+                if !goes_on {
+                    break;
+                }
+            }
             byte => key.push(byte),
         }
     }
@@ -78,11 +105,21 @@ mod tests {
         out
     }
 
+    /// Runs of zero bytes around the length at which they are cut, between few other bytes.
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        let zeros = prop_oneof![0_usize..4, 124_usize..131, 250_usize..258];
+        let part = (zeros, proptest::collection::vec(0_u8..3, 0..3));
+        proptest::collection::vec(part, 0..4).prop_map(|parts| {
+            let part = |(zeros, rest): (usize, Vec<u8>)| std::iter::repeat_n(0, zeros).chain(rest);
+            parts.into_iter().flat_map(part).collect()
+        })
+    }
+
     proptest! {
         #[test]
         fn keys_sort_by_table_key_and_newest_version_first(
-            a in (0_u32..3, proptest::collection::vec(0_u8..3, 0..5), 1_u64..9),
-            b in (0_u32..3, proptest::collection::vec(0_u8..3, 0..5), 1_u64..9),
+            a in (0_u32..3, any_key(), 1_u64..9),
+            b in (0_u32..3, any_key(), 1_u64..9),
         ) {
             let place = |(table, key, version): &(u32, Vec<u8>, u64)| encoded(*table, key, *version);
             let expected = (a.0, &a.1, std::cmp::Reverse(a.2)).cmp(&(b.0, &b.1, std::cmp::Reverse(b.2)));
@@ -96,11 +133,12 @@ mod tests {
         }
 
         #[test]
-        fn keys_round_trip(table: u32, key: Vec<u8>, raw in 1..u64::MAX) {
+        fn keys_round_trip(table: u32, key in any_key(), raw in 1..u64::MAX) {
             let bytes = encoded(table, &key, raw);
             let mut found = Vec::new();
             let decoded = decode(&bytes, &mut found);
             prop_assert_eq!(decoded, Some((TableId::new(table), Version::from_raw(raw))));
+            prop_assert!(bytes.len() <= TABLE_LEN + key.len() + key.len().div_ceil(2) + 2 + 8);
             prop_assert_eq!(found, key);
         }
 

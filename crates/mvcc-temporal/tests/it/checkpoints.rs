@@ -2,16 +2,19 @@
 //! again; and the log goes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keepstone_mvcc_temporal::{
-    CheckpointOptions, CommitInfo, Database, DatabaseOptions, Isolation, Read, ReadError, ReaderAllowance,
-    Recovery, Retention, TxnOptions,
+    CheckpointOptions, CommitInfo, Database, DatabaseOptions, Isolation, KEY_LEN_MAX, Read, ReadError,
+    ReaderAllowance, Recovery, Retention, TxnOptions,
 };
 use keepstone_types::{Timestamp, Version};
 
-use crate::support::{MemoryStore, T, delete, get, keys, on_both, options, put, rows, version};
+use keepstone_vfs::MemoryVfs;
+
+use crate::support::{MemoryStore, T, delete, get, keys, on_both, open_on, options, put, rows, version};
 
 fn small_slices() -> DatabaseOptions {
     options().checkpoint(CheckpointOptions::default().slice_keys(7))
@@ -413,4 +416,42 @@ fn commits_are_found_on_both_sides_of_those_that_went() {
     put(&database, "k", "last");
     database.compact().unwrap();
     assert_eq!(database.stats().oldest.sequence(), 110, "current an hour ago");
+}
+
+/// The longest keys, whatever their bytes, have room in every tree that a checkpoint writes, on pages of every size.
+#[test]
+fn the_longest_keys_are_folded_on_pages_of_every_size() {
+    for page_size in [4_096_u32, 8_192, 16_384] {
+        let disk = MemoryVfs::new();
+        let open = || open_on(Arc::new(disk.clone()), options().page_size(page_size)).unwrap();
+        let database = open();
+        let len = KEY_LEN_MAX.min(page_size as usize / 8);
+        let mut longest = vec![vec![0; len], vec![0xFF; len], vec![1; len]];
+        longest.push((0..len).map(|at| u8::from(at % 2 == 1)).collect());
+        longest.push((0..len).map(|at| u8::from(at % 2 == 0)).collect());
+        longest.sort();
+        for round in 0..3_u8 {
+            let mut txn = database.begin().unwrap();
+            for key in &longest {
+                txn.put(T, key, vec![round; 10]).unwrap();
+            }
+            txn.commit().unwrap();
+            database.checkpoint().unwrap();
+        }
+        let mut txn = database.begin().unwrap();
+        let refused = txn.put(T, vec![0; len + 1], b"1".as_slice()).unwrap_err();
+        assert_eq!(refused.kind().as_str(), "key-too-long");
+        assert!(refused.to_string().contains(&format!("at most {len} ")), "{refused}");
+        drop(txn);
+        database.close().unwrap();
+        let database = open();
+        for key in &longest {
+            let values: Vec<_> =
+                database.history(T, key).unwrap().map(|entry| entry.unwrap().value.unwrap()[0]).collect();
+            assert_eq!(values, [2, 1, 0], "page size {page_size}, {}", key.escape_ascii());
+        }
+        let found: Vec<_> = database.scan(T, ..).unwrap().map(|row| row.unwrap().0.to_vec()).collect();
+        assert_eq!(found, longest);
+        assert!(database.check().unwrap().is_sound());
+    }
 }
