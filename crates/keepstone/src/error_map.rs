@@ -71,7 +71,7 @@ pub(crate) fn commit_error(error: mvcc::CommitError) -> CommitError {
         E::ReadOnly => CommitError::ReadOnly,
         E::Closed => CommitError::Closed,
         E::Forked { opened_by, here } => CommitError::Forked { opened_by, here },
-        error @ (E::ValueTooLarge { .. } | E::TransactionTooLarge { .. } | E::KeyTooLong { .. }) => {
+        error @ (E::ValueTooLarge { .. } | E::KeyTooLong { .. }) => {
             CommitError::TooLarge { source: Box::new(error) }
         }
         error @ (E::VersionName { .. } | E::NameTaken { .. }) => {

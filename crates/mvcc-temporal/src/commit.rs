@@ -4,7 +4,7 @@
 //! Invariants:
 //! * Queue order = version order = log order = publication order; after `admit` nothing fails for one commit alone.
 //! * `admit` and `revoke` take no lock; they run under the queue's. `apply` and `publish` are the leader's alone and
-//!   take none either.
+//!   take none either, but for `apply` of a commit with runs, which replaces the layers.
 //! * Commit time is max(now, last + 1 µs), so times order commits as versions do.
 
 use std::time::Duration;
@@ -15,6 +15,7 @@ use keepstone_wal::LogSink;
 use crate::catalog::{TABLE_PREFIX, TableId, parse_table_row};
 use crate::commit_entry::CommitEntry;
 use crate::record::{Row, fill_head};
+use crate::runs::Run;
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering};
 use crate::window::{Basis, CommitWindow, Footprint, Refusal};
@@ -33,6 +34,8 @@ pub(crate) struct Admission {
 pub(crate) struct CommitItem {
     pub(crate) entry: Arc<CommitEntry>,
     pub(crate) rows: Vec<Row>,
+    /// Newest first; then `rows` are those of the store's own table alone.
+    pub(crate) runs: Box<[Arc<Run>]>,
     /// `None` for a commit that nothing can conflict with.
     pub(crate) basis: Option<Arc<Basis>>,
     /// What the window will remember; moves there when the commit is admitted.
@@ -77,7 +80,7 @@ impl LogSink for CommitSink {
         Ok(())
     }
 
-    fn apply(&self, _lsn: Lsn, item: CommitItem) {
+    fn apply(&self, lsn: Lsn, item: CommitItem) {
         let version = item.entry.version();
         let catalog = &self.shared.catalog;
         for row in &item.rows {
@@ -88,6 +91,12 @@ impl LogSink for CommitSink {
                 }
             }
         }
+        if !item.runs.is_empty() {
+            for run in &item.runs {
+                run.attach(lsn);
+            }
+            return self.shared.stack.attach(item.entry, item.rows, item.runs);
+        }
         self.shared.stack.with_active(|memtable| {
             for row in item.rows {
                 memtable.insert(row.table, row.key, version, row.value);
@@ -97,9 +106,11 @@ impl LogSink for CommitSink {
     }
 
     fn publish(&self, lsn: Lsn) {
-        self.shared.stack.with_active(|memtable| {
-            if let Some(newest) = memtable.commits().at_lsn(lsn) {
-                memtable.publish(newest.version());
+        // The newest may have runs; then it is not in the memtable that takes new rows.
+        self.shared.stack.with(|layers| {
+            let newest = layers.version_at_lsn(lsn);
+            if let (Some(active), Some(newest)) = (layers.memtables().first(), newest) {
+                active.publish(newest);
             }
         });
         self.shared.alarm.committed();
@@ -155,7 +166,7 @@ mod tests {
         let footprint = Some(Footprint::of(&entry, WINDOW_BYTES));
         let rows = vec![Row { table: TableId::FIRST_USER, key: key.clone(), value: Some(key) }];
         let before = (Version::ZERO, Timestamp::EPOCH);
-        CommitItem { entry, rows, basis: basis.map(Arc::new), footprint, before }
+        CommitItem { entry, rows, runs: Box::default(), basis: basis.map(Arc::new), footprint, before }
     }
 
     fn reads(key: &str, view: u64) -> Basis {

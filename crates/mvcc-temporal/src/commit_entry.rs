@@ -17,19 +17,26 @@ pub(crate) struct CommitEntry {
     version: AtomicU64,
     time_micros: AtomicU64,
     lsn: AtomicU64,
-    /// Sorted, each once.
+    /// Sorted, each once; those of rows in runs left out.
     keys: Box<[RowKey]>,
+    rows_in_runs: u64,
 }
 
 impl CommitEntry {
     /// A commit of these sorted keys that has no number yet.
     pub(crate) fn new(keys: Box<[RowKey]>) -> Arc<Self> {
+        Self::on_runs(keys, 0)
+    }
+
+    /// A commit of these keys and so many rows in runs.
+    pub(crate) fn on_runs(keys: Box<[RowKey]>, rows_in_runs: u64) -> Arc<Self> {
         debug_assert!(keys.is_sorted_by(|a, b| a < b), "keys are sorted and distinct");
         Arc::new(Self {
             version: AtomicU64::new(0),
             time_micros: AtomicU64::new(0),
             lsn: AtomicU64::new(0),
             keys,
+            rows_in_runs,
         })
     }
 
@@ -57,8 +64,8 @@ impl CommitEntry {
         &self.keys
     }
 
-    /// Rows written.
+    /// Rows written; a row that stands in several of its runs counts in each.
     pub(crate) fn row_count(&self) -> u64 {
-        u64::try_from(self.keys.len()).unwrap_or(u64::MAX)
+        u64::try_from(self.keys.len()).unwrap_or(u64::MAX).saturating_add(self.rows_in_runs)
     }
 }

@@ -11,13 +11,14 @@ use crate::commit_entry::CommitEntry;
 use crate::database::Inner;
 use crate::error::{CheckpointError, CommitError};
 use crate::log_error::{commit_error, refusal};
-use crate::read_set::ReadSet;
+use crate::read_set::{ReadSet, joined};
 use crate::readers::Registration;
 use crate::record::{self, Row};
+use crate::runs::{Run, RunRef};
 use crate::sync::{Arc, Ordering, thread};
 use crate::txn::{Isolation, Receipt};
 use crate::window::{Basis, Footprint, Refusal};
-use crate::write_set::WriteSet;
+use crate::write_set::{FinishedWrites, WriteSet};
 
 /// Commits copied from the window at a time, to be validated outside the queue's lock.
 const CHUNK_COMMITS: usize = 64;
@@ -77,6 +78,9 @@ pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitErr
         };
         slow_down(inner);
         let _turn = inner.shared.turns.pass();
+        let durability = if prepared.item.runs.is_empty() { durability } else { of_attached(durability) };
+        // Where the commit is refused, their files go with the last handles: here, and not under a lock of the log.
+        let _runs = prepared.item.runs.clone();
         let done = inner.log.commit(prepared.record, prepared.item, durability);
         done.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
         Ok(receipt(&prepared.entry))
@@ -106,6 +110,8 @@ pub(crate) fn submit(inner: &Inner, intent: Intent) -> Result<Submitted, CommitE
         };
         slow_down(inner);
         let _turn = inner.shared.turns.pass();
+        let durability = if prepared.item.runs.is_empty() { durability } else { of_attached(durability) };
+        let _runs = prepared.item.runs.clone();
         let ticket = inner.log.submit(prepared.record, prepared.item, durability);
         let ticket = ticket.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
         Ok(Submitted::Queued { txn, began, started, ticket, entry: prepared.entry })
@@ -170,16 +176,28 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
     if inner.shared.read_only {
         return Err(CommitError::ReadOnly);
     }
-    let rows = intent.writes.into_rows();
+    let FinishedWrites { rows, runs } = intent.writes.finish(&inner.runs)?;
     must_have_room(inner, &rows)?;
-    let record = Record::new(RecordKind::COMMIT, record::encode(&rows));
-    let entry = CommitEntry::new(rows.iter().map(|row| (row.table, row.key.clone())).collect());
+    let keys = rows.iter().map(|row| (row.table, row.key.clone())).collect();
+    let (record, entry) = if runs.is_empty() {
+        (Record::new(RecordKind::COMMIT, record::encode(&rows)), CommitEntry::new(keys))
+    } else {
+        must_have_room_for_runs(inner, &runs)?;
+        let references: Vec<RunRef> = runs.iter().map(|run| *run.reference()).collect();
+        let in_runs = references.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add);
+        let record = Record::new(RecordKind::ATTACH, record::encode_attach(&references, &rows));
+        (record, CommitEntry::on_runs(keys, in_runs))
+    };
+    let spans = joined(runs.iter().flat_map(|run| run.spans().iter().cloned()).collect());
     let basis = match intent.isolation {
         Isolation::ReadCommitted => None,
         Isolation::Snapshot | Isolation::Serializable => {
+            let mut reads = intent.reads.finish();
+            // The first to commit wins on written keys; of runs only the ranges of them are known.
+            reads.add_ranges(&spans);
             let basis = Basis {
                 view: intent.held.version(),
-                reads: intent.reads.finish(),
+                reads,
                 writes: Some(Arc::clone(&entry)),
                 everything: intent.everything,
                 validated: intent.held.version(),
@@ -192,10 +210,33 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
             ))
         }
     };
-    let footprint = Some(Footprint::of(&entry, inner.window_bytes_max));
+    let footprint = Some(match spans.is_empty() {
+        true => Footprint::of(&entry, inner.window_bytes_max),
+        false => Footprint::of_runs(&entry, &spans),
+    });
     let before = (Version::ZERO, Timestamp::EPOCH);
-    let item = CommitItem { entry: Arc::clone(&entry), rows, basis, footprint, before };
+    let item = CommitItem { entry: Arc::clone(&entry), rows, runs, basis, footprint, before };
     Ok(Some(Prepared { record, item, entry }))
+}
+
+/// Refuses a commit with runs when the disk has no room to fold them into. That room is looked for and not written ahead:
+/// it would be written twice. Where it is taken by somebody else before they are folded, nothing is lost; they are folded
+/// when there is room.
+fn must_have_room_for_runs(inner: &Inner, runs: &[Arc<Run>]) -> Result<(), CommitError> {
+    let bytes = runs.iter().map(|run| run.reference().bytes).fold(0, u64::saturating_add);
+    if room::disk_has(inner, bytes) {
+        return Ok(());
+    }
+    let what = format!("the disk has no room to fold {bytes} bytes of the transaction into the page file");
+    Err(CommitError::OutOfSpace { source: what.into() })
+}
+
+/// The durability of a record that names runs: they are part of the store once it is on stable storage.
+fn of_attached(durability: Option<Durability>) -> Option<Durability> {
+    match durability {
+        Some(Durability::Full) => Some(Durability::Full),
+        _ => Some(Durability::Normal),
+    }
 }
 
 /// Refuses a commit that adds something when the page file has no room to fold it into.

@@ -21,6 +21,7 @@ use crate::log_error::sync_error;
 use crate::options::{DatabaseOptions, Retention};
 use crate::read::{Read, VersionedValue, sealed};
 use crate::readers::ReaderAllowance;
+use crate::runs::RunFolder;
 use crate::scan::Scan;
 use crate::shared::Shared;
 use crate::snapshot::{Snapshot, read_row, scan_version};
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) log: Log<CommitSink>,
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) window_bytes_max: usize,
+    pub(crate) transaction_memory_bytes: usize,
+    pub(crate) runs: Arc<RunFolder>,
     pub(crate) durability: Durability,
     pub(crate) retention: Retention,
     pub(crate) readers: ReaderAllowance,
@@ -366,6 +369,7 @@ impl Database {
         let (memtable_rows, memtable_bytes) = shared.stack.with(crate::layers::Layers::size);
         let checkpointer = &self.inner.checkpointer;
         let layers = shared.stack.current();
+        let (attached, runs, run_bytes) = layers.runs();
         let ground = layers.ground();
         let meta = ground.map(|ground| *ground.meta()).unwrap_or_default();
         let pages = ground.map(|ground| ground.pages().stats()).unwrap_or_default();
@@ -386,6 +390,9 @@ impl Database {
             window_bytes: number(window_bytes),
             memtable_rows,
             memtable_bytes,
+            attached,
+            runs,
+            run_bytes,
             commits: shared.visible().sequence(),
             visible: shared.visible(),
             durable: shared.durable(),

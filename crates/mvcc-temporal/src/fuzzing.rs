@@ -53,14 +53,23 @@ fn commit_record(input: &[u8]) {
 /// What decodes is sorted, within its bounds, and the same when it is written again; the form itself may be longer than
 /// ours.
 fn decoded(bytes: &[u8]) {
-    match record::decode(&ValueRef::copy_from(bytes)) {
+    for kind in [RecordKind::COMMIT, RecordKind::ATTACH] {
+        decoded_as(kind, bytes);
+    }
+}
+
+fn decoded_as(kind: RecordKind, bytes: &[u8]) {
+    match record::decode(kind, &ValueRef::copy_from(bytes)) {
         Ok(found) => {
             assert!(found.rows.is_sorted_by(|a, b| (a.table, &a.key) < (b.table, &b.key)));
             assert!(found.version.sequence() > 0 && found.rows.len() * 3 <= bytes.len());
-            let mut again = record::encode(&found.rows);
+            let mut again = match found.runs.is_empty() {
+                true => record::encode(&found.rows),
+                false => record::encode_attach(&found.runs, &found.rows),
+            };
             fill_head(&mut again, found.version, found.time);
             assert!(again.len() <= bytes.len(), "no form is shorter than ours");
-            assert_eq!(record::decode(&again.into()), Ok(found));
+            assert_eq!(record::decode(kind, &again.into()), Ok(found));
         }
         Err(error) => assert!(error.to_string().len() < 10_000),
     }
@@ -90,7 +99,7 @@ fn made_record(input: &mut Unstructured<'_>) -> Result<()> {
     let mut bytes = record::encode(&rows);
     fill_head(&mut bytes, version, time);
     let bytes = ValueRef::from(bytes);
-    let found = record::decode(&bytes);
+    let found = record::decode(RecordKind::COMMIT, &bytes);
     let valid = version.sequence() > 0 && rows.iter().all(|row| row.key.len() <= crate::KEY_LEN_MAX);
     assert_eq!(found.is_ok(), valid, "{found:?}");
     if let Ok(found) = found {
@@ -98,7 +107,7 @@ fn made_record(input: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(found.rows, rows);
         let cut = input.choose_index(bytes.len())?;
         assert!(
-            record::decode(&bytes.slice(..cut).unwrap()).is_err(),
+            record::decode(RecordKind::COMMIT, &bytes.slice(..cut).unwrap()).is_err(),
             "cut to {cut} of {} bytes",
             bytes.len()
         );

@@ -11,6 +11,7 @@ use crate::error::ReadError;
 use crate::layers::Layers;
 use crate::memtable::RowVersion;
 use crate::readers::Registration;
+use crate::runs::Merged;
 use crate::shared::Shared;
 use crate::sync::Arc;
 
@@ -262,6 +263,13 @@ impl Diff {
             let (from, to) = (memtable.commits().count_through(low), memtable.commits().count_through(high));
             for commit in (from..to).filter_map(|index| memtable.commits().get(index)) {
                 keys.extend(commit.keys().iter().cloned());
+            }
+            let (runs, version) = memtable.runs();
+            if version > low && version <= high {
+                let mut rows = Merged::behind(runs, None)?;
+                while let Some((table, key, _)) = rows.next_row()? {
+                    keys.insert((table, key));
+                }
             }
         }
         if let Some(ground) = layers.ground() {

@@ -6,16 +6,22 @@
 //!   its newest version. Only the first takes new rows.
 //! * Together, memtables and ground know every version from the oldest that is retained on: what the ground has not
 //!   folded is in a memtable, and a memtable leaves when the ground has folded all of it.
-//! * The layers are replaced as a whole, by one thread at a time: recovery, then the checkpoint.
+//! * A memtable may have runs, files of sorted rows of one large commit. It stands between the memtables of the commits
+//!   before and after it, in the order of versions, as any other.
+//! * The layers are replaced as a whole: by recovery, by the checkpoint, and by the log's leader when it comes to a commit
+//!   with runs. A lock makes one replace what the other made.
 
-use keepstone_types::{Lsn, Timestamp, Version};
+use keepstone_types::{Lsn, Timestamp, ValueRef, Version, lock_rank};
 
 use crate::catalog::TableId;
+use crate::commit_entry::CommitEntry;
 use crate::error::ReadError;
 use crate::ground::Ground;
 use crate::history::CommitInfo;
 use crate::memtable::{FoundRow, Memtable, RowVersion};
-use crate::sync::{Arc, ArcSwap};
+use crate::record::Row;
+use crate::runs::Run;
+use crate::sync::{Arc, ArcSwap, Mutex};
 
 /// Memtables above the ground.
 #[derive(Debug)]
@@ -28,6 +34,12 @@ pub(crate) struct Layers {
 impl Layers {
     pub(crate) const fn new(memtables: Vec<Arc<Memtable>>, ground: Option<Arc<Ground>>) -> Self {
         Self { memtables, ground }
+    }
+
+    /// These, with other memtables on top of them, newest first.
+    fn with_on_top(&self, newer: &[Arc<Memtable>]) -> Self {
+        let memtables = newer.iter().chain(&self.memtables).cloned().collect();
+        Self { memtables, ground: self.ground.clone() }
     }
 
     /// The memtables, newest first.
@@ -46,8 +58,13 @@ impl Layers {
 
     /// The newest version of a row at or below `at`, a deletion included.
     pub(crate) fn get(&self, table: TableId, key: &[u8], at: Version) -> Result<Option<FoundRow>, ReadError> {
-        if let Some(found) = self.memtables.iter().find_map(|memtable| memtable.get(table, key, at)) {
-            return Ok(Some(found));
+        for memtable in &self.memtables {
+            if let Some(found) = memtable.get(table, key, at) {
+                return Ok(Some(found));
+            }
+            if let Some(found) = memtable.get_in_runs(table, key, at)? {
+                return Ok(Some(found));
+            }
         }
         match &self.ground {
             Some(ground) => ground.get(table, key, at),
@@ -66,6 +83,11 @@ impl Layers {
         let mut rows: Vec<RowVersion> = Vec::new();
         for memtable in &self.memtables {
             rows.extend(memtable.versions(table, key, at, limit.saturating_sub(rows.len())));
+            if rows.len() < limit
+                && let Some(FoundRow { version, value }) = memtable.get_in_runs(table, key, at)?
+            {
+                rows.push(RowVersion { key: ValueRef::copy_from(key), version, value });
+            }
         }
         // While it is folded, a memtable's rows are in the ground too.
         let below = rows.last().map_or(Some(at), |oldest| oldest.version.before());
@@ -159,6 +181,18 @@ impl Layers {
         found.map(|commit| commit.version()).or_else(|| folded().map(|meta| meta.through))
     }
 
+    /// Commits with runs that are not folded, their runs, and the bytes of keys and values in these.
+    pub(crate) fn runs(&self) -> (u64, u64, u64) {
+        self.memtables.iter().fold((0, 0, 0), |(commits, runs, bytes), memtable| {
+            let count = u64::try_from(memtable.runs().0.len()).unwrap_or(u64::MAX);
+            (
+                commits.saturating_add(u64::from(count > 0)),
+                runs.saturating_add(count),
+                bytes.saturating_add(memtable.run_bytes()),
+            )
+        })
+    }
+
     /// Row versions and bytes held in memory.
     pub(crate) fn size(&self) -> (u64, u64) {
         self.memtables.iter().fold((0, 0), |(rows, bytes), memtable| {
@@ -171,12 +205,16 @@ impl Layers {
 #[derive(Debug)]
 pub(crate) struct Stack {
     layers: ArcSwap<Layers>,
+    replacing: Mutex<()>,
 }
 
 impl Stack {
     /// One active memtable above nothing.
     pub(crate) fn new(active: Memtable) -> Self {
-        Self { layers: ArcSwap::from_pointee(Layers::new(vec![Arc::new(active)], None)) }
+        Self {
+            layers: ArcSwap::from_pointee(Layers::new(vec![Arc::new(active)], None)),
+            replacing: Mutex::new(lock_rank::MVCC_LAYERS, ()),
+        }
     }
 
     /// Runs `action` on the current layers, which stay as they are meanwhile.
@@ -204,9 +242,31 @@ impl Stack {
         self.layers.load_full()
     }
 
-    /// Puts other layers in place of these.
-    pub(crate) fn replace(&self, layers: Layers) {
-        self.layers.store(Arc::new(layers));
+    /// Puts other layers in place of these, made of these; gives what was there, to be dropped where it does no harm.
+    pub(crate) fn replace(&self, make: impl FnOnce(&Layers) -> Layers) -> Arc<Layers> {
+        let _replacing = self.replacing.lock();
+        let before = self.layers.load_full();
+        self.layers.store(Arc::new(make(&before)));
+        before
+    }
+
+    /// Puts a memtable on top that takes new rows from now on.
+    pub(crate) fn seal(&self) {
+        self.replace(|layers| layers.with_on_top(&[Arc::new(Memtable::new(layers.visible()))]));
+    }
+
+    /// Puts a commit with runs, newest first, on top of what is there, and above it a memtable that takes new rows from now
+    /// on. Nothing of it is visible yet.
+    pub(crate) fn attach(&self, entry: Arc<CommitEntry>, rows: Vec<Row>, runs: Box<[Arc<Run>]>) {
+        let version = entry.version();
+        self.replace(|layers| {
+            let memtable = Memtable::on_runs(layers.visible(), version, runs);
+            for row in rows {
+                memtable.insert(row.table, row.key, version, row.value);
+            }
+            memtable.commits().push(entry);
+            layers.with_on_top(&[Arc::new(Memtable::new(layers.visible())), Arc::new(memtable)])
+        });
     }
 
     /// A view of everything visible now.

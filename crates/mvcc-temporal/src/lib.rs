@@ -11,7 +11,8 @@
 //! phantoms and reads of what was absent included. Readers wait for nobody, checkpoints included. Errors are typed, and
 //! [`CommitError::CommitOutcomeUnknown`] is the only one after which a commit may be there.
 //!
-//! **Limits.** A transaction must fit in memory. Sizes are bounded by the constants of this crate, with an error each.
+//! **Limits.** What a transaction reads must fit in memory; what it writes goes to files beside the store when it is much.
+//! Sizes are bounded by the constants of this crate, with an error each.
 //!
 //! ```
 //! use keepstone_mvcc_temporal::{Database, DatabaseOptions, Read, WriteError};
@@ -64,6 +65,7 @@ mod read_set;
 mod readers;
 mod record;
 mod replay;
+mod runs;
 mod scan;
 mod shared;
 mod snapshot;
@@ -85,10 +87,7 @@ pub use history::{Change, CommitInfo, Commits, Diff, History, HistoryEntry};
 pub use keepstone_pager::{OpenReport as PagesReport, PageStats};
 pub use keepstone_wal::{Durability, LogOptions, LogStats, RecoveryReport, Tending};
 pub use key_range::KeyRange;
-pub use limits::{
-    KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ROWS_MAX, VALUE_LEN_MAX,
-    VERSION_NAME_LEN_MAX,
-};
+pub use limits::{KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, VALUE_LEN_MAX, VERSION_NAME_LEN_MAX};
 pub use maintenance::{CompactReport, GcReport};
 pub use names::NamedVersion;
 pub use options::{Access, CheckpointOptions, DatabaseOptions, Existence, Recovery, Retention};

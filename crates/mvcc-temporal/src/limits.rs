@@ -7,10 +7,6 @@ pub const KEY_LEN_MAX: usize = 1_024;
 pub(crate) const KEYS_OF_A_PAGE: usize = 8;
 /// Bytes of a value, at most.
 pub const VALUE_LEN_MAX: usize = 64 << 20;
-/// Bytes of the keys and values of one transaction, at most.
-pub const TRANSACTION_BYTES_MAX: usize = 256 << 20;
-/// Row versions of one transaction, at most.
-pub const TRANSACTION_ROWS_MAX: usize = 16 << 20;
 /// Tables of a store, at most.
 pub const TABLES_MAX: usize = 65_535;
 /// Bytes of a table's name, at most.

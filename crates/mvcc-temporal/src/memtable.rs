@@ -10,6 +10,7 @@
 //! * `visible` only grows. It is frozen when the memtable is sealed, so a view reads only its own.
 //! * The filter knows a row's key before the row is inserted, so that it denies no row that may be seen.
 //! * The commits are those whose rows are here, so that both leave memory together.
+//! * A memtable with runs has one commit, whose rows they are, but for those of the store's own table, which are in memory.
 
 mod key_filter;
 
@@ -21,8 +22,10 @@ use keepstone_types::{ValueRef, Version};
 
 use crate::catalog::TableId;
 use crate::commit_index::CommitIndex;
+use crate::error::ReadError;
 use crate::key_range::KeyRange;
-use crate::sync::{AtomicU64, Ordering, SkipEntry, SkipMap};
+use crate::runs::Run;
+use crate::sync::{Arc, AtomicU64, Ordering, SkipEntry, SkipMap};
 use key_filter::KeyFilter;
 
 /// The place of a row version, in the order of the map.
@@ -164,11 +167,21 @@ pub(crate) struct Memtable {
     visible: AtomicU64,
     row_count: AtomicU64,
     byte_count: AtomicU64,
+    /// Rows on disk, newest first, and the version of all of them.
+    runs: Box<[Arc<Run>]>,
+    runs_version: Version,
 }
 
 impl Memtable {
     pub(crate) fn new(visible: Version) -> Self {
+        Self::on_runs(visible, Version::MAX, Box::default())
+    }
+
+    /// A memtable of the one commit that wrote these runs, newest first.
+    pub(crate) fn on_runs(visible: Version, runs_version: Version, runs: Box<[Arc<Run>]>) -> Self {
         Self {
+            runs,
+            runs_version,
             rows: SkipMap::new(),
             filter: KeyFilter::new(),
             commits: CommitIndex::new(),
@@ -212,6 +225,34 @@ impl Memtable {
     /// Bytes held, keys and values counted and the rest estimated.
     pub(crate) fn byte_count(&self) -> u64 {
         self.byte_count.load(Ordering::Relaxed)
+    }
+
+    /// The runs that are part of it, newest first, and the version of their rows.
+    pub(crate) fn runs(&self) -> (&[Arc<Run>], Version) {
+        (&self.runs, self.runs_version)
+    }
+
+    /// Bytes of keys and values in runs.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.reference().bytes).fold(0, u64::saturating_add)
+    }
+
+    /// The version of a key in the runs, if they have it and it is at or below `at`.
+    pub(crate) fn get_in_runs(
+        &self,
+        table: TableId,
+        key: &[u8],
+        at: Version,
+    ) -> Result<Option<FoundRow>, ReadError> {
+        if self.runs_version > at {
+            return Ok(None);
+        }
+        for run in &self.runs {
+            if let Some(value) = run.get(table, key)? {
+                return Ok(Some(FoundRow { version: self.runs_version, value }));
+            }
+        }
+        Ok(None)
     }
 
     /// The first row version at or after a place.

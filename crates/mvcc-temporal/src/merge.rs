@@ -11,9 +11,10 @@ use crate::ground::GroundCursor;
 use crate::key_range::{KeyRange, borrowed};
 use crate::layers::View;
 use crate::memtable::{Ascending, Descending};
+use crate::runs::RunCursor;
 use crate::scan::KeyValue;
 use crate::scan::batch::{Batch, Part};
-use crate::write_set::{WriteMap, range_of};
+use crate::write_set::{OwnWrites, range_of};
 
 /// Which way a batch goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +23,12 @@ pub(crate) enum Direction {
     Down,
 }
 
-/// A memtable's rows, either way.
+/// A memtable's rows, or a run's, either way.
 enum Cursor<'a> {
     Up(Ascending<'a>),
     Down(Descending<'a>),
+    /// Rows of a run, either way.
+    Run(RunCursor<'a>),
 }
 
 impl Cursor<'_> {
@@ -33,26 +36,36 @@ impl Cursor<'_> {
         match self {
             Self::Up(cursor) => cursor.key(),
             Self::Down(cursor) => cursor.key(),
+            Self::Run(cursor) => cursor.key(),
         }
     }
 
     /// Adds the row it stands on to a batch; false for a deletion.
-    fn put(&self, batch: &mut Batch) -> bool {
+    fn put(&self, batch: &mut Batch) -> Result<bool, ReadError> {
         let row = match self {
             Self::Up(cursor) => cursor.key().zip(cursor.value()),
             Self::Down(cursor) => cursor.key().zip(cursor.value()),
+            Self::Run(cursor) => {
+                let row = cursor.key().zip(cursor.value()?);
+                if let Some((key, value)) = &row {
+                    batch.push(Part::Copied(key), Part::of(value));
+                }
+                return Ok(row.is_some());
+            }
         };
         if let Some((key, value)) = row {
             batch.push(Part::Copied(key), Part::of(value));
         }
-        row.is_some()
+        Ok(row.is_some())
     }
 
-    fn advance(&mut self) {
+    fn advance(&mut self) -> Result<(), ReadError> {
         match self {
             Self::Up(cursor) => cursor.advance(),
             Self::Down(cursor) => cursor.advance(),
+            Self::Run(cursor) => cursor.advance()?,
         }
+        Ok(())
     }
 }
 
@@ -72,43 +85,59 @@ fn is_before(direction: Direction, a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-type OwnWrites<'a> = Box<dyn Iterator<Item = (&'a ValueRef, &'a Option<ValueRef>)> + 'a>;
+type OwnRows<'a> = Box<dyn Iterator<Item = (&'a ValueRef, &'a Option<ValueRef>)> + 'a>;
 
 /// The merged rows of a range, deletions left out. As an iterator it ends after an error.
 pub(crate) struct Merge<'a> {
     direction: Direction,
     range: &'a KeyRange,
-    /// Memtables that have rows of the range, newest first: of two rows with one key the first is the newer. A settled
-    /// store has none, and takes no memory for the list.
+    /// Memtables and runs that have rows of the range, newest first: of two rows with one key the first is the newer. A
+    /// settled store has none, and takes no memory for the list.
     memtables: Vec<Cursor<'a>>,
     /// Below all memtables.
     ground: Option<GroundCursor<'a>>,
-    own: Option<Peekable<OwnWrites<'a>>>,
+    own: Option<Peekable<OwnRows<'a>>>,
     ended: bool,
 }
 
 impl<'a> Merge<'a> {
     pub(crate) fn new(
         view: &'a View,
-        own: Option<&'a WriteMap>,
+        own: Option<&'a OwnWrites>,
         table: TableId,
         range: &'a KeyRange,
         direction: Direction,
     ) -> Result<Self, ReadError> {
         let (at, layers) = (view.version(), view.layers());
-        let met = layers.memtables().iter().filter(|rows| rows.may_meet(table, range));
-        let cursors = met.map(|rows| match direction {
-            Direction::Up => Cursor::Up(rows.ascending(table, borrowed(&range.from), at)),
-            Direction::Down => Cursor::Down(rows.descending(table, borrowed(&range.to), at)),
-        });
-        let memtables = cursors.filter(|cursor| cursor.key().is_some()).collect();
+        let mut memtables = Vec::new();
+        let mut add = |cursor: Cursor<'a>| {
+            if cursor.key().is_some() {
+                memtables.push(cursor);
+            }
+        };
+        // What the transaction wrote to runs is newer than all that is stored, and older than what it holds in memory.
+        for run in own.iter().flat_map(|own| &own.runs) {
+            add(Cursor::Run(RunCursor::new(run, table, range, direction)?));
+        }
+        for rows in layers.memtables() {
+            if rows.may_meet(table, range) {
+                add(match direction {
+                    Direction::Up => Cursor::Up(rows.ascending(table, borrowed(&range.from), at)),
+                    Direction::Down => Cursor::Down(rows.descending(table, borrowed(&range.to), at)),
+                });
+            }
+            let (runs, version) = rows.runs();
+            for run in runs.iter().filter(|_| version <= at) {
+                add(Cursor::Run(RunCursor::new(run, table, range, direction)?));
+            }
+        }
         let ground = match layers.ground() {
             Some(ground) => Some(ground.cursor(table, range, direction, at)?),
             None => None,
         };
-        let own = own.map(|rows| {
-            let found = range_of(rows, table, range);
-            let found: OwnWrites<'a> = match direction {
+        let own = own.map(|own| {
+            let found = range_of(&own.rows, table, range);
+            let found: OwnRows<'a> = match direction {
                 Direction::Up => Box::new(found),
                 Direction::Down => Box::new(found.rev()),
             };
@@ -141,7 +170,7 @@ impl<'a> Merge<'a> {
     fn advance_past(&mut self, key: &[u8]) -> Result<(), ReadError> {
         for cursor in &mut self.memtables {
             if cursor.key() == Some(key) {
-                cursor.advance();
+                cursor.advance()?;
             }
         }
         match &mut self.ground {
@@ -163,11 +192,11 @@ impl<'a> Merge<'a> {
         else {
             return Ok(false);
         };
-        let is_live = leading.put(batch);
+        let is_live = leading.put(batch)?;
         // Of those with one key the first leads, so all others are below it.
         for cursor in others {
             if cursor.key() == leading.key() {
-                cursor.advance();
+                cursor.advance()?;
             }
         }
         if let Some(ground) = &mut self.ground
@@ -175,7 +204,7 @@ impl<'a> Merge<'a> {
         {
             ground.advance()?;
         }
-        leading.advance();
+        leading.advance()?;
         Ok(is_live)
     }
 

@@ -27,8 +27,9 @@ use crate::ground::meta::Meta;
 use crate::identity::{FILE_NAME, Identity, STAGED_NAME};
 use crate::log_error::{open_error, pages_error};
 use crate::options::{Access, DatabaseOptions, Existence, Recovery};
-use crate::record::{HEAD_LEN, decode};
+use crate::record::{HEAD_LEN, decode, is_commit};
 use crate::replay::Replay;
+use crate::runs::{RunFolder, Unnamed};
 use crate::shared::Shared;
 use crate::sync::{Arc, Mutex};
 use crate::window::CommitWindow;
@@ -298,7 +299,14 @@ pub(crate) fn open(
     }
     let ground = open_ground(&place, &identity, &options, (writable, is_new))?;
     let shared = Arc::new(Shared::new(dir, identity.store_id, Arc::clone(&clock), !writable).on(ground));
-    let log = open_log(&vfs, &clock, &options, (&identity, is_new), &shared)?;
+    let runs = run_folder(&vfs, &shared, &options);
+    let log = open_log(&vfs, &clock, &options, (&identity, is_new), (&shared, &runs))?;
+    let unnamed = match (writable, log.recovery().quarantined.is_empty()) {
+        (false, _) => Unnamed::Stays,
+        (true, true) => Unnamed::Goes,
+        (true, false) => Unnamed::IsQuarantined,
+    };
+    runs.begin(unnamed).map_err(|error| place.io(error))?;
     if is_new {
         place.publish_identity().map_err(|error| place.io(error))?;
     }
@@ -307,8 +315,21 @@ pub(crate) fn open(
     let checkpointer = Checkpointer::new(options.checkpoint);
     let retention = options.retention.unwrap_or(identity.retention);
     let window_bytes_max = options.window_bytes_max;
+    let transaction_memory_bytes = options.transaction_memory_bytes;
     let readers = options.readers;
-    Ok(Inner { shared, log, vfs, window_bytes_max, durability, retention, readers, checkpointer, lock })
+    Ok(Inner {
+        shared,
+        log,
+        vfs,
+        window_bytes_max,
+        transaction_memory_bytes,
+        runs,
+        durability,
+        retention,
+        readers,
+        checkpointer,
+        lock,
+    })
 }
 
 /// Opens what the page file has whole, for reading, without looking at the log: an empty one in memory stands in its
@@ -325,7 +346,8 @@ fn open_at_checkpoint(
     let ground = open_ground(&place, &identity, &options, (false, false))?;
     let shared = Shared::new(dir, identity.store_id, Arc::clone(&clock), true).on(ground);
     let shared = Arc::new(shared);
-    Replay::new(&shared)?.finish();
+    let runs = run_folder(vfs, &shared, &options);
+    Replay::new(&shared, &runs)?.finish();
     let sink = Arc::new(CommitSink { shared: Arc::clone(&shared) });
     let (memory, log_dir) = (Arc::new(MemoryVfs::new()), Path::new("/log"));
     let log_options = LogOptions::default().tending(wal::Tending::Caller);
@@ -337,12 +359,21 @@ fn open_at_checkpoint(
         log,
         vfs: Arc::clone(vfs),
         window_bytes_max: options.window_bytes_max,
+        transaction_memory_bytes: options.transaction_memory_bytes,
+        runs,
         durability: options.durability.unwrap_or(identity.durability),
         retention: options.retention.unwrap_or(identity.retention),
         readers: options.readers,
         checkpointer: Checkpointer::new(options.checkpoint),
         lock: Mutex::new(lock_rank::MVCC_STORE_LOCK, None),
     })
+}
+
+/// The folder of runs, whose pages are as large as those of the page file.
+fn run_folder(vfs: &Arc<dyn Vfs>, shared: &Shared, options: &DatabaseOptions) -> Arc<RunFolder> {
+    let of_file = shared.stack.with(|layers| layers.ground().map(|ground| ground.pages().page_size()));
+    let page_size = of_file.or_else(|| PageSize::new(options.page_size)).unwrap_or_default();
+    Arc::new(RunFolder::new(Arc::clone(vfs), &shared.dir, shared.store_id, page_size))
 }
 
 /// Opens the page file, or makes it, and reads what its newest root says.
@@ -396,7 +427,8 @@ fn must_not_cut_what_is_folded(
         |_report| no_commits(options),
         &mut |replayed| {
             if let Replayed::Record(record) = replayed
-                && let Ok(commit) = decode(&record.payload)
+                && is_commit(record.kind)
+                && let Ok(commit) = decode(record.kind, &record.payload)
             {
                 last = last.max(commit.version);
             }
@@ -426,7 +458,7 @@ fn open_log(
     clock: &Arc<dyn Clock>,
     options: &DatabaseOptions,
     (identity, is_new): (&Identity, bool),
-    shared: &Arc<Shared>,
+    (shared, runs): (&Arc<Shared>, &Arc<RunFolder>),
 ) -> Result<Log<CommitSink>, OpenError> {
     let (dir, window_bytes_max) = (shared.dir.as_path(), options.window_bytes_max);
     let layers = shared.stack.current();
@@ -434,7 +466,7 @@ fn open_log(
     if options.recovery == Recovery::Prefix && !shared.read_only && meta.folded > meta.through {
         must_not_cut_what_is_folded(vfs, clock, options, identity, (shared, &meta))?;
     }
-    let mut replay = Replay::new(shared)?;
+    let mut replay = Replay::new(shared, runs)?;
     let log = Log::open_sink(
         Arc::clone(vfs),
         Arc::clone(clock),

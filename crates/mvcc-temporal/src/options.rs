@@ -145,6 +145,9 @@ pub struct DatabaseOptions {
     pub readers: ReaderAllowance,
     /// Bytes of recent commits that are remembered for validation; 64 KiB to 4 GiB.
     pub window_bytes_max: usize,
+    /// Bytes of writes that a transaction holds in memory, what a row takes beside its key and value included; more goes to
+    /// files beside the store. 64 KiB to 256 MiB.
+    pub transaction_memory_bytes: usize,
     /// Opens a store on a network file system, where locks and syncs cannot be trusted.
     pub force_network: bool,
     /// The log's own settings; its durability, recovery, access, store id and head length are set by the store.
@@ -157,6 +160,8 @@ const CACHE_BYTES_FLOOR: u64 = 1 << 20;
 const CACHE_BYTES_LIMIT: u64 = 1 << 40;
 const WINDOW_BYTES_FLOOR: usize = 64 << 10;
 const WINDOW_BYTES_LIMIT: usize = 4 << 30;
+const TRANSACTION_MEMORY_FLOOR: usize = 64 << 10;
+const TRANSACTION_MEMORY_LIMIT: usize = 256 << 20;
 
 impl Default for DatabaseOptions {
     fn default() -> Self {
@@ -171,6 +176,7 @@ impl Default for DatabaseOptions {
             checkpoint: CheckpointOptions::default(),
             readers: ReaderAllowance::default(),
             window_bytes_max: 16 << 20,
+            transaction_memory_bytes: 64 << 20,
             force_network: false,
             log: LogOptions::default(),
         }
@@ -212,6 +218,8 @@ impl DatabaseOptions {
         readers: ReaderAllowance => readers,
         /// Sets [`window_bytes_max`](Self#structfield.window_bytes_max).
         window_bytes_max: usize => window_bytes_max,
+        /// Sets [`transaction_memory_bytes`](Self#structfield.transaction_memory_bytes).
+        transaction_memory_bytes: usize => transaction_memory_bytes,
         /// Sets [`force_network`](Self#structfield.force_network).
         force_network: bool => force_network,
         /// Sets [`log`](Self#structfield.log).
@@ -233,6 +241,10 @@ impl DatabaseOptions {
         if self.window_bytes_max < WINDOW_BYTES_FLOOR || self.window_bytes_max > WINDOW_BYTES_LIMIT {
             let (value, range) = (self.window_bytes_max.to_string(), "65536 to 4294967296");
             return Err(OpenError::Option { field: "window_bytes_max", value, range });
+        }
+        if !(TRANSACTION_MEMORY_FLOOR..=TRANSACTION_MEMORY_LIMIT).contains(&self.transaction_memory_bytes) {
+            let (value, range) = (self.transaction_memory_bytes.to_string(), "65536 to 268435456");
+            return Err(OpenError::Option { field: "transaction_memory_bytes", value, range });
         }
         if !PAGE_SIZES.contains(&self.page_size) {
             let (value, range) = (self.page_size.to_string(), "4096, 8192 or 16384");
@@ -269,6 +281,8 @@ mod tests {
         assert!(error.contains("page_size is 1000; allowed is 4096, 8192 or 16384"), "{error}");
         let error = check(DatabaseOptions::default().cache_bytes(5)).unwrap_err();
         assert!(error.contains("cache_bytes"), "{error}");
+        let error = check(DatabaseOptions::default().transaction_memory_bytes(9)).unwrap_err();
+        assert!(error.contains("transaction_memory_bytes is 9"), "{error}");
         let none = CheckpointOptions::default().slice_keys(0);
         assert!(check(DatabaseOptions::default().checkpoint(none)).unwrap_err().contains("slice_keys"));
     }

@@ -96,7 +96,7 @@ impl ReadSet {
 }
 
 /// Ranges sorted and apart, so that a key is searched among them in a logarithm.
-fn joined(mut ranges: Vec<(TableId, KeyRange)>) -> Vec<(TableId, KeyRange)> {
+pub(crate) fn joined(mut ranges: Vec<(TableId, KeyRange)>) -> Vec<(TableId, KeyRange)> {
     ranges.retain(|(_, range)| !range.is_empty());
     ranges.sort_by(|(table, a), (other, b)| table.cmp(other).then_with(|| a.cmp_start(b)));
     let mut apart: Vec<(TableId, KeyRange)> = Vec::with_capacity(ranges.len());
@@ -120,6 +120,15 @@ pub(crate) struct FinishedReads {
 }
 
 impl FinishedReads {
+    /// Ranges that count as read.
+    pub(crate) fn add_ranges(&mut self, ranges: &[(TableId, KeyRange)]) {
+        if !ranges.is_empty() {
+            let mut all = std::mem::take(&mut self.ranges);
+            all.extend_from_slice(ranges);
+            self.ranges = joined(all);
+        }
+    }
+
     /// Keys and ranges.
     pub(crate) fn len(&self) -> usize {
         self.keys.len().saturating_add(self.ranges.len())

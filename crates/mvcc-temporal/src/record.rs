@@ -1,17 +1,21 @@
-//! The commit record: how a commit stands in the log. `FORMAT.md` draws it.
+//! The records of commits: how a commit stands in the log. `FORMAT.md` draws them. That of a commit with runs names these in
+//! front of its rows, which are those of the store's own table alone.
 //!
 //! A head of fixed width, filled under the queue's lock, then MessagePack: per table its number and its rows, each a key
 //! and a value or nil. Decoding trusts nothing: every length is checked against the bytes that are there before
 //! anything is allocated, keys ascend, and nothing may be left over.
 #![deny(clippy::arithmetic_side_effects)]
 
+use keepstone_btree::TreeRoot;
 use keepstone_types::wire::Reader;
 use keepstone_types::{Timestamp, ValueRef, Version};
+use keepstone_wal::RecordKind;
 use rmp::decode::{self, RmpRead};
 use rmp::encode;
 
 use crate::catalog::TableId;
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
+use crate::runs::RunRef;
 
 /// Bytes of the version in the head, at offset 0, little-endian.
 pub(crate) const VERSION_LEN: usize = 8;
@@ -28,6 +32,10 @@ pub(crate) const HEAD_FIELDS: &[(usize, &str)] =
 
 /// Rows that memory is taken for before they were seen.
 const PREALLOCATED_ROWS_MAX: usize = 1_024;
+/// Parts of a run: number, bytes, root.
+const RUN_PARTS: u32 = 3;
+/// Runs of one commit, at most: a transaction merges them long before.
+const RUNS_MAX: usize = 1_024;
 /// Bytes that a row has at least: an empty key and nil.
 const ROW_LEN_MIN: usize = 3;
 
@@ -46,6 +54,8 @@ pub(crate) struct CommitRecord {
     pub(crate) time: Timestamp,
     /// Sorted by table, then key.
     pub(crate) rows: Vec<Row>,
+    /// The runs of a large commit, newest first.
+    pub(crate) runs: Vec<RunRef>,
 }
 
 /// Bytes that are not a commit record.
@@ -70,6 +80,25 @@ pub(crate) fn encode(rows: &[Row]) -> Vec<u8> {
     let written = write_rows(&mut out, rows);
     debug_assert!(written.is_ok(), "writing to memory does not fail");
     out
+}
+
+/// A commit with runs, newest first: the head is left to be filled.
+pub(crate) fn encode_attach(runs: &[RunRef], rows: &[Row]) -> Vec<u8> {
+    let mut out = vec![0; HEAD_LEN];
+    let written = write_runs(&mut out, runs).and_then(|()| write_rows(&mut out, rows));
+    debug_assert!(written.is_ok(), "writing to memory does not fail");
+    out
+}
+
+fn write_runs(out: &mut Vec<u8>, runs: &[RunRef]) -> Result<(), encode::ValueWriteError> {
+    encode::write_array_len(out, u32::try_from(runs.len()).unwrap_or(u32::MAX))?;
+    for run in runs {
+        encode::write_array_len(out, RUN_PARTS)?;
+        encode::write_uint(out, run.number)?;
+        encode::write_uint(out, run.bytes)?;
+        encode::write_bin(out, &run.root.to_bytes())?;
+    }
+    Ok(())
 }
 
 fn write_rows(out: &mut Vec<u8>, rows: &[Row]) -> Result<(), encode::ValueWriteError> {
@@ -126,6 +155,10 @@ impl Body<'_> {
         decode::read_int(&mut self.rest).map_err(|error| self.error(what, "a number of 32 bits", error))
     }
 
+    fn long(&mut self, what: &'static str) -> Result<u64, RecordError> {
+        decode::read_int(&mut self.rest).map_err(|error| self.error(what, "a number of 64 bits", error))
+    }
+
     /// A byte string that shares the payload's memory.
     fn bytes(&mut self, what: &'static str, len_max: usize) -> Result<ValueRef, RecordError> {
         let read = decode::read_bin_len(&mut self.rest);
@@ -153,8 +186,8 @@ impl Body<'_> {
     }
 }
 
-/// Decodes a record; keys and values share the payload's memory.
-pub(crate) fn decode(payload: &ValueRef) -> Result<CommitRecord, RecordError> {
+/// Decodes a record of a kind that [`is_commit`]; keys and values share the payload's memory.
+pub(crate) fn decode(kind: RecordKind, payload: &ValueRef) -> Result<CommitRecord, RecordError> {
     let mut head = Reader::new(payload);
     let truncated = |_| RecordError {
         what: "the head",
@@ -168,11 +201,46 @@ pub(crate) fn decode(payload: &ValueRef) -> Result<CommitRecord, RecordError> {
     if version.sequence() == 0 {
         return Err(body.error("the version", "a sequence above 0", version));
     }
+    let runs = if kind == RecordKind::ATTACH { decode_runs(&mut body)? } else { Vec::new() };
     let rows = decode_rows(&mut body)?;
+    if let Some(row) = rows.iter().find(|row| !runs.is_empty() && row.table != TableId::SYSTEM) {
+        return Err(body.error("a row beside runs", "the store's own table", row.table.get()));
+    }
     if !body.rest.is_empty() {
         return Err(body.error("the end", "no more bytes", body.rest.len()));
     }
-    Ok(CommitRecord { version, time, rows })
+    Ok(CommitRecord { version, time, rows, runs })
+}
+
+/// Whether records of a kind are commits.
+pub(crate) fn is_commit(kind: RecordKind) -> bool {
+    kind == RecordKind::COMMIT || kind == RecordKind::ATTACH
+}
+
+fn decode_runs(body: &mut Body<'_>) -> Result<Vec<RunRef>, RecordError> {
+    let count = body.array_len("the runs")?;
+    if count == 0 || count > RUNS_MAX {
+        return Err(body.error("the runs", format!("1 to {RUNS_MAX}"), count));
+    }
+    let mut runs: Vec<RunRef> = Vec::new();
+    for _ in 0..count {
+        let parts = body.array_len("a run")?;
+        if parts != usize::try_from(RUN_PARTS).unwrap_or(usize::MAX) {
+            return Err(body.error("a run", format!("{RUN_PARTS} parts"), parts));
+        }
+        let (number, bytes) = (body.long("a run's number")?, body.long("a run's bytes")?);
+        let root = body.bytes("a run's root", TreeRoot::LEN)?;
+        let mut reader = Reader::new(&root);
+        let root = match TreeRoot::read(&mut reader) {
+            Ok(found) if reader.is_empty() && !found.is_empty() => found,
+            _ => return Err(body.error("a run's root", "the root of a tree with rows", root.escape_ascii())),
+        };
+        if runs.iter().any(|run| run.number == number) {
+            return Err(body.error("a run's number", "another than those before", number));
+        }
+        runs.push(RunRef { number, bytes, root });
+    }
+    Ok(runs)
 }
 
 fn decode_rows(body: &mut Body<'_>) -> Result<Vec<Row>, RecordError> {
@@ -240,14 +308,38 @@ mod tests {
         #[test]
         fn records_round_trip(model in any_model()) {
             let rows = rows_of(&model);
-            let record = decode(&encoded(&rows)).unwrap();
+            let record = decode(RecordKind::COMMIT, &encoded(&rows)).unwrap();
             prop_assert_eq!((record.version.to_raw(), record.time.as_micros()), (7, 9));
             prop_assert_eq!(record.rows, rows);
         }
 
         #[test]
+        fn records_with_runs_round_trip(model in any_model(), numbers in proptest::collection::btree_set(any::<u64>(), 1..5)) {
+            let root = |number: u64| {
+                let mut pages = keepstone_pager::MemoryPages::new(4_056);
+                let mut builder = keepstone_btree::Builder::new(&mut pages, keepstone_btree::Fill::FULL);
+                let value = keepstone_btree::NewValue::bytes(ValueRef::copy_from(&number.to_le_bytes()));
+                builder.push(b"key", value).unwrap();
+                builder.finish().unwrap()
+            };
+            let run = |number: &u64| RunRef { number: *number, bytes: number / 2, root: root(*number) };
+            let runs: Vec<_> = numbers.iter().map(run).collect();
+            let mut rows = rows_of(&model);
+            rows.retain(|row| row.table == TableId::SYSTEM);
+            let mut bytes = encode_attach(&runs, &rows);
+            fill_head(&mut bytes[..HEAD_LEN], Version::from_raw(7), Timestamp::from_micros(9));
+            let bytes = ValueRef::from(bytes);
+            let record = decode(RecordKind::ATTACH, &bytes).unwrap();
+            prop_assert_eq!((record.rows, record.runs), (rows, runs));
+            for len in 0..bytes.len() {
+                prop_assert!(decode(RecordKind::ATTACH, &bytes.slice(..len).unwrap()).is_err());
+            }
+        }
+
+        #[test]
         fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
-            let _any = decode(&ValueRef::from(bytes));
+            let bytes = ValueRef::from(bytes);
+            let _any = (decode(RecordKind::COMMIT, &bytes), decode(RecordKind::ATTACH, &bytes));
         }
 
         #[test]
@@ -255,7 +347,7 @@ mod tests {
             let mut bytes = encoded(&rows_of(&model)).into_owned();
             let at = at % bytes.len();
             bytes[at] = to;
-            if let Ok(record) = decode(&ValueRef::from(bytes)) {
+            if let Ok(record) = decode(RecordKind::COMMIT, &ValueRef::from(bytes)) {
                 prop_assert!(record.rows.is_sorted_by(|a, b| (a.table, &a.key) < (b.table, &b.key)));
             }
         }
@@ -264,7 +356,7 @@ mod tests {
         fn every_cut_is_refused(model in any_model()) {
             let bytes = encoded(&rows_of(&model));
             for len in 0..bytes.len() {
-                prop_assert!(decode(&bytes.slice(..len).unwrap()).is_err(), "cut to {} of {}", len, bytes.len());
+                prop_assert!(decode(RecordKind::COMMIT, &bytes.slice(..len).unwrap()).is_err(), "cut to {} of {}", len, bytes.len());
             }
         }
     }
@@ -357,7 +449,7 @@ mod tests {
             };
             (0..10).map(|_| time()).min().unwrap()
         };
-        let ours = best(&|| decode(&encoded(&rows)).unwrap().rows);
+        let ours = best(&|| decode(RecordKind::COMMIT, &encoded(&rows)).unwrap().rows);
         let json = best(&|| rows_from_json(&as_json(&rows)));
         println!("1,000 rows of 64 bytes: {ours:?}, JSON {json:?}");
         assert!(json >= ours * 2, "{ours:?} against {json:?}");
@@ -368,7 +460,7 @@ mod tests {
         let body = |body: &[u8]| {
             let mut bytes = vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
             bytes.extend_from_slice(body);
-            decode(&ValueRef::from(bytes)).unwrap_err().to_string()
+            decode(RecordKind::COMMIT, &ValueRef::from(bytes)).unwrap_err().to_string()
         };
         for (bytes, part) in [
             (&[][..], "the tables at byte 16"),
@@ -388,6 +480,11 @@ mod tests {
             let found = body(bytes);
             assert!(found.contains(part), "{bytes:02x?}: {found}");
         }
-        assert!(decode(&ValueRef::from(vec![0; 17])).unwrap_err().to_string().contains("the version"));
+        assert!(
+            decode(RecordKind::COMMIT, &ValueRef::from(vec![0; 17]))
+                .unwrap_err()
+                .to_string()
+                .contains("the version")
+        );
     }
 }

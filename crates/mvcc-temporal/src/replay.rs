@@ -15,7 +15,8 @@ use crate::ground::meta::Meta;
 use crate::key_range::KeyRange;
 use crate::layers::View;
 use crate::merge::{Direction, Merge};
-use crate::record::{CommitRecord, decode};
+use crate::record::{CommitRecord, decode, is_commit};
+use crate::runs::RunFolder;
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering};
 
@@ -135,11 +136,12 @@ pub(crate) struct Replay<'a> {
     folded_through: Lsn,
     /// Nothing that is needed was replayed yet.
     is_first: bool,
+    runs: &'a Arc<RunFolder>,
 }
 
 impl<'a> Replay<'a> {
     /// A replay on top of what the page file has.
-    pub(crate) fn new(shared: &'a Shared) -> Result<Self, OpenError> {
+    pub(crate) fn new(shared: &'a Shared, runs: &'a Arc<RunFolder>) -> Result<Self, OpenError> {
         let layers = shared.stack.current();
         let meta = layers.ground().map(|ground| *ground.meta()).unwrap_or_default();
         let mut sequence = Sequence::after(&meta);
@@ -152,14 +154,23 @@ impl<'a> Replay<'a> {
             sequence.add_table(&name, id);
             shared.catalog.restore(&name, id, created);
         }
-        Ok(Self { shared, sequence, proven: meta.through, folded_through: meta.through_lsn, is_first: true })
+        let (proven, folded_through) = (meta.through, meta.through_lsn);
+        Ok(Self { shared, sequence, proven, folded_through, is_first: true, runs })
     }
 
     /// Takes what the log has next.
     pub(crate) fn take(&mut self, replayed: Replayed) -> Result<(), OpenError> {
         let folded_through = self.folded_through;
         match replayed {
-            Replayed::Record(record) if record.lsn <= folded_through => Ok(()),
+            Replayed::Record(record) if record.lsn <= folded_through => {
+                // Its runs may still be needed by the header before the newest.
+                if record.kind == RecordKind::ATTACH
+                    && let Ok(commit) = decode(record.kind, &record.payload)
+                {
+                    commit.runs.iter().for_each(|run| self.runs.note_attached(record.lsn, run.number));
+                }
+                Ok(())
+            }
             Replayed::Record(record) => {
                 let (expected, found) = (folded_through.next().get(), record.lsn.get());
                 if std::mem::take(&mut self.is_first) && found > expected {
@@ -180,7 +191,7 @@ impl<'a> Replay<'a> {
 
     fn record(&mut self, record: &ReplayedRecord) -> Result<(), OpenError> {
         let refused = |what: String| OpenError::Record { lsn: record.lsn.get(), what };
-        if record.kind != RecordKind::COMMIT {
+        if !is_commit(record.kind) {
             if !record.kind.must_be_understood() {
                 return Ok(());
             }
@@ -190,7 +201,7 @@ impl<'a> Replay<'a> {
                 RecordKind::COMMIT
             )));
         }
-        let commit = decode(&record.payload).map_err(|error| refused(error.to_string()))?;
+        let commit = decode(record.kind, &record.payload).map_err(|error| refused(error.to_string()))?;
         let made = self.sequence.accept(&commit).map_err(refused)?;
         for (name, id) in made {
             self.shared.catalog.restore(&name, id, commit.version);
@@ -198,20 +209,35 @@ impl<'a> Replay<'a> {
         if !record.unproven {
             self.proven = commit.version;
         }
-        self.insert(record.lsn, commit);
-        Ok(())
+        self.insert(record.lsn, commit)
     }
 
-    fn insert(&self, lsn: Lsn, commit: CommitRecord) {
+    fn insert(&self, lsn: Lsn, commit: CommitRecord) -> Result<(), OpenError> {
         let keys = commit.rows.iter().map(|row| (row.table, row.key.clone())).collect();
-        let entry = CommitEntry::new(keys);
+        let in_runs = commit.runs.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add);
+        let entry = CommitEntry::on_runs(keys, in_runs);
         entry.admit(commit.version, commit.time, lsn);
+        if !commit.runs.is_empty() {
+            let mut runs = Vec::with_capacity(commit.runs.len());
+            for reference in commit.runs {
+                self.runs.note_attached(lsn, reference.number);
+                let opened = self.runs.open(reference).map_err(|error| OpenError::Run {
+                    lsn: lsn.get(),
+                    file: self.runs.path_of(reference.number),
+                    source: error.into(),
+                });
+                runs.push(opened?);
+            }
+            self.shared.stack.attach(entry, commit.rows, runs.into());
+            return Ok(());
+        }
         self.shared.stack.with_active(|memtable| {
             for row in commit.rows {
                 memtable.insert(row.table, row.key, commit.version, row.value);
             }
             memtable.commits().push(entry);
         });
+        Ok(())
     }
 
     /// Shows what was replayed to readers; says which version and time came last.
@@ -233,7 +259,7 @@ mod tests {
     use crate::record::Row;
 
     fn commit(version: Version, micros: u64, rows: Vec<Row>) -> CommitRecord {
-        CommitRecord { version, time: Timestamp::from_micros(micros), rows }
+        CommitRecord { version, time: Timestamp::from_micros(micros), rows, runs: Vec::new() }
     }
 
     fn makes(name: &str, id: u32) -> Row {

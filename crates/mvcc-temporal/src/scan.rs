@@ -21,7 +21,7 @@ use crate::read_set::ScanTrace;
 use crate::readers::Registration;
 use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::write_set::WriteMap;
+use crate::write_set::OwnWrites;
 use batch::Batch;
 
 /// Rows of the first batch: a scan that takes a few rows fetches a few, in one go.
@@ -40,7 +40,7 @@ pub(crate) struct ScanSource {
     /// The version that is read.
     pub(crate) held: Arc<Registration>,
     /// The transaction's own writes as they were when the scan began.
-    pub(crate) own: Option<Arc<WriteMap>>,
+    pub(crate) own: Option<OwnWrites>,
     /// `None` when the table does not exist.
     pub(crate) table: Option<TableId>,
     /// Where a serializable transaction notes how far the scan came.
@@ -82,7 +82,7 @@ impl Scan {
         let Some(table) = self.source.table else { return Ok(()) };
         let limit = self.batch_rows;
         let view = self.source.shared.stack.view_at(self.source.held.version());
-        let mut rows = Merge::new(&view, self.source.own.as_deref(), table, &self.rest, direction)?;
+        let mut rows = Merge::new(&view, self.source.own.as_ref(), table, &self.rest, direction)?;
         let batch = match direction {
             Direction::Up => &mut self.front,
             Direction::Down => &mut self.back,

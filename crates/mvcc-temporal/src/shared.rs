@@ -74,7 +74,8 @@ impl Shared {
         let page_bytes = usize::try_from(ground.pages().page_size().bytes()).unwrap_or(usize::MAX);
         self.key_len_max = KEY_LEN_MAX.min(page_bytes / KEYS_OF_A_PAGE);
         self.readers = Arc::new(Readers::new(meta.floor));
-        self.stack.replace(Layers::new(vec![Arc::new(active)], Some(Arc::new(ground))));
+        let ground = Some(Arc::new(ground));
+        self.stack.replace(|_nothing| Layers::new(vec![Arc::new(active)], ground));
         self
     }
 

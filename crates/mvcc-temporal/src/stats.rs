@@ -159,6 +159,12 @@ pub struct DatabaseStats {
     pub memtable_rows: u64,
     /// Bytes in memory, keys and values counted and the rest estimated.
     pub memtable_bytes: u64,
+    /// Commits with runs, files of sorted rows beside the page file, that are not folded; and the runs of them.
+    pub attached: u64,
+    /// Runs of these.
+    pub runs: u64,
+    /// Bytes of keys and values in them.
+    pub run_bytes: u64,
     /// Commits known.
     pub commits: u64,
     /// The newest version that readers see.

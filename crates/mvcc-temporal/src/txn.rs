@@ -177,11 +177,11 @@ impl Txn {
         table
     }
 
-    /// Writes a row.
+    /// Writes a row. When the transaction becomes too large for memory, what it wrote before goes to a file beside the store.
     ///
     /// # Errors
-    /// When the store is read-only or closed, a name, key or value is out of its limits, or the transaction becomes too
-    /// large.
+    /// When the store is read-only or closed, a name, key or value is out of its limits, or that file cannot be written; the
+    /// row is not written then, and what was written before stays.
     pub fn put(
         &mut self,
         table: &str,
@@ -206,11 +206,17 @@ impl Txn {
             return Err(CommitError::KeyTooLong { len: key.len(), max });
         }
         let table = self.inner.shared.catalog.reserve(table)?;
+        self.make_room()?;
         self.writes.set(table.id, ValueRef::copy_from(key), value)?;
         if !table.exists_at(self.began.version()) && self.made.insert(table.id) {
             self.set_system(&table_key(&table.name), Some(table_value(table.id)))?;
         }
         Ok(())
+    }
+
+    /// Writes to a file what is too much for memory. It is done before a row is added, which is not there if that fails.
+    fn make_room(&mut self) -> Result<(), CommitError> {
+        self.writes.spill_beyond(self.inner.transaction_memory_bytes, &self.inner.runs)
     }
 
     /// Writes a row of the store's own table.
@@ -232,6 +238,7 @@ impl Txn {
         value: Option<ValueRef>,
     ) -> Result<(), CommitError> {
         self.must_be_writable()?;
+        self.make_room()?;
         self.writes.set(table, key, value)
     }
 
@@ -241,8 +248,8 @@ impl Txn {
     }
 
     fn get_row(&self, table: TableId, key: &[u8]) -> Result<Option<VersionedValue>, ReadError> {
-        if let Some(own) = self.writes.get(table, key) {
-            return Ok(own.clone().map(|value| VersionedValue { value, version: None }));
+        if let Some(own) = self.writes.get(table, key)? {
+            return Ok(own.map(|value| VersionedValue { value, version: None }));
         }
         let _call = self.inner.shared.enter()?;
         if self.records_reads() {

@@ -9,6 +9,7 @@
 //!   whoever validated outside the lock across a revocation starts over.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 
 use keepstone_types::{ValueRef, Version};
 
@@ -50,11 +51,30 @@ impl Footprint {
         let pieces = by_table.flat_map(|keys| keys.chunks(piece_len));
         let ranges: Arc<[_]> =
             pieces.filter_map(|piece| Some((piece.first()?.clone(), piece.last()?.clone()))).collect();
+        let bytes = Self::bytes_of(&ranges);
+        (Self::Ranges(ranges), bytes)
+    }
+
+    /// The footprint of a commit with runs, of which ranges are known; sorted, within one table each.
+    pub(crate) fn of_runs(entry: &CommitEntry, spans: &[(TableId, KeyRange)]) -> (Self, usize) {
+        let keys = entry.keys().iter().map(|key| (key.clone(), key.clone()));
+        let span = |(table, range): &(TableId, KeyRange)| match (&range.from, &range.to) {
+            (Bound::Included(from), Bound::Included(to)) => {
+                Some(((*table, from.clone()), (*table, to.clone())))
+            }
+            _ => None,
+        };
+        // Rows of the store's own table, which are not in runs, stand before all others.
+        let ranges: Arc<[_]> = keys.chain(spans.iter().filter_map(span)).collect();
+        let bytes = Self::bytes_of(&ranges);
+        (Self::Ranges(ranges), bytes)
+    }
+
+    fn bytes_of(ranges: &[(RowKey, RowKey)]) -> usize {
         let bytes = ranges
             .iter()
             .map(|((_, a), (_, b))| a.len().saturating_add(b.len()).saturating_add(2 * KEY_OVERHEAD_BYTES));
-        let bytes = bytes.fold(ENTRY_OVERHEAD_BYTES, usize::saturating_add);
-        (Self::Ranges(ranges), bytes)
+        bytes.fold(ENTRY_OVERHEAD_BYTES, usize::saturating_add)
     }
 
     /// Whether the commit wrote `key`, as far as is known.

@@ -16,12 +16,19 @@ pub enum Wrong {
     ReleasePastFallback,
     /// What a slice displaces does not go to history.
     DisplacedForgotten,
+    /// A run goes as soon as the newest header has what is in it, although the one before has not.
+    RunRemovedEarly,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::FlipBeforeLogSync, Self::PruneDuringFold, Self::ReleasePastFallback, Self::DisplacedForgotten];
+    pub const ALL: [Self; 5] = [
+        Self::FlipBeforeLogSync,
+        Self::PruneDuringFold,
+        Self::ReleasePastFallback,
+        Self::DisplacedForgotten,
+        Self::RunRemovedEarly,
+    ];
 }
 
 #[cfg(feature = "wrong-variants")]

@@ -61,8 +61,12 @@ pub const MVCC_CHECKPOINT_ALARM: LockRank = LockRank::new(355, "mvcc: checkpoint
 pub const MVCC_LEAVING: LockRank = LockRank::new(357, "mvcc: leaving memtables");
 /// What was left of history when it was pruned last.
 pub const MVCC_PRUNED: LockRank = LockRank::new(358, "mvcc: pruned history");
+/// Which runs records of the log name.
+pub const MVCC_RUNS: LockRank = LockRank::new(359, "mvcc: runs");
 /// How fast what is waiting grows and is folded.
 pub const MVCC_PACE: LockRank = LockRank::new(360, "mvcc: pace");
+/// Who replaces the layers.
+pub const MVCC_LAYERS: LockRank = LockRank::new(370, "mvcc: layers");
 /// The free-space map of a page file, while no generation is being built, and the roots that readers hold.
 pub const PAGER_SPACE: LockRank = LockRank::new(400, "pager: free space");
 /// Wakes the log's keeper and holds what it is asked for.

@@ -1,13 +1,13 @@
 //! The log held against memory: every record that is not folded yet, and that memory has nothing else.
 
 use keepstone_types::{Lsn, Version};
-use keepstone_wal::{RecordKind, Repair, Replayed};
+use keepstone_wal::{Repair, Replayed};
 
 use super::{CheckReport, Finding};
 use crate::catalog::TableId;
 use crate::database::Database;
 use crate::layers::{Layers, View};
-use crate::record::{CommitRecord, decode};
+use crate::record::{CommitRecord, decode, is_commit};
 use crate::replay::{Sequence, folded_tables};
 use crate::shared::Shared;
 use crate::sync::Arc;
@@ -44,8 +44,8 @@ impl Database {
         for replayed in reader {
             let (lsn, checked) = match replayed {
                 Ok(Replayed::Record(record)) if record.lsn <= meta.through_lsn => continue,
-                Ok(Replayed::Record(record)) if record.kind == RecordKind::COMMIT => {
-                    let decoded = decode(&record.payload).map_err(|error| error.to_string());
+                Ok(Replayed::Record(record)) if is_commit(record.kind) => {
+                    let decoded = decode(record.kind, &record.payload).map_err(|error| error.to_string());
                     let past = decoded.as_ref().is_ok_and(|commit| commit.version > through);
                     if past {
                         break;
@@ -105,8 +105,12 @@ impl Held {
         });
         match entry {
             Some(entry) => {
-                let stored = (commit.time, lsn, commit.rows.len());
-                let known = (entry.time(), entry.lsn(), entry.keys().len());
+                let in_runs = commit.runs.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add);
+                let rows = u64::try_from(commit.rows.len()).unwrap_or(u64::MAX);
+                let stored = (commit.time, lsn, rows.saturating_add(in_runs));
+                let known = (entry.time(), entry.lsn(), entry.row_count());
+                report.rows = report.rows.saturating_add(in_runs);
+                self.rows = self.rows.saturating_add(in_runs);
                 if stored != known {
                     report.add(format!("version {version}"), format!("{stored:?}"), format!("{known:?}"));
                 }
@@ -147,6 +151,13 @@ impl Held {
                 }
                 known_rows = known_rows.saturating_add(entry.row_count());
                 before = Some(now);
+            }
+            let (runs, version) = memtable.runs();
+            for run in runs.iter().filter(|_| version <= through) {
+                match run.check() {
+                    Ok(rows) => held_rows = held_rows.saturating_add(rows),
+                    Err(error) => report.add(run.path().display().to_string(), "a run that is whole", error),
+                }
             }
             memtable.for_each(|_table, row| {
                 held_rows = held_rows.saturating_add(u64::from(row.version <= through));

@@ -20,6 +20,7 @@ use crate::ground::meta::Meta;
 use crate::ground::{TableRoots, history_key, row, row_head};
 use crate::history::CommitInfo;
 use crate::memtable::{Memtable, RowVersion};
+use crate::runs::Merged;
 use crate::wrong::{self, Wrong};
 
 /// A place between the keys of a memtable: after all versions of a key.
@@ -81,11 +82,24 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// The next keys of a memtable behind a place, all versions of each.
-    pub(crate) fn collect(memtable: &Memtable, from: Option<&Place>, limit: SliceLimit) -> Self {
+    pub(crate) fn collect(
+        memtable: &Memtable,
+        from: Option<&Place>,
+        limit: SliceLimit,
+    ) -> Result<Self, CheckpointError> {
         let mut rows: Vec<Versions> = Vec::new();
         let mut bytes = 0_usize;
         let mut next = None;
-        for (table, version) in memtable.rows_behind(from.map(|(table, key)| (*table, &**key))) {
+        let from = from.map(|(table, key)| (*table, &**key));
+        // In runs are only tables that come after those that are in memory beside them.
+        let in_memory = memtable.rows_behind(from).map(Ok);
+        let (runs, version) = memtable.runs();
+        let mut merged = Merged::behind(runs, from)?;
+        let in_runs = std::iter::from_fn(|| merged.next_row().transpose());
+        let in_runs =
+            in_runs.map(|row| row.map(|(table, key, value)| (table, RowVersion { key, version, value })));
+        for row in in_memory.chain(in_runs) {
+            let (table, version) = row?;
             let len = version.key.len().saturating_add(version.value.as_ref().map_or(0, |value| value.len()));
             match rows.last_mut().filter(|last| last.table == table && last.key == version.key) {
                 Some(last) => last.older.push((version.version, version.value)),
@@ -100,7 +114,7 @@ impl Batch {
             bytes = bytes.saturating_add(len);
         }
         rows.iter_mut().for_each(Versions::settle);
-        Self { rows, bytes, next }
+        Ok(Self { rows, bytes, next })
     }
 
     /// Row versions.

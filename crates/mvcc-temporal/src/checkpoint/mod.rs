@@ -223,14 +223,9 @@ fn fold_sealed(inner: &Inner) -> Result<(), CheckpointError> {
 fn seal(inner: &Inner) -> Result<(), CheckpointError> {
     let stack = &inner.shared.stack;
     let sealed = inner.log.between_groups(|| {
-        let layers = stack.current();
-        let Some(active) = layers.memtables().first().filter(|active| active.commits().len() > 0) else {
-            return;
-        };
-        let mut memtables = Vec::with_capacity(layers.memtables().len().saturating_add(1));
-        memtables.push(Arc::new(Memtable::new(active.visible())));
-        memtables.extend(layers.memtables().iter().cloned());
-        stack.replace(Layers::new(memtables, layers.ground().cloned()));
+        if stack.with_active(|active| active.commits().len() > 0) == Some(true) {
+            stack.seal();
+        }
     });
     sealed.map_err(|error| CheckpointError::Log { source: Box::new(sync_error(error)) })
 }
@@ -275,12 +270,12 @@ pub(crate) fn commit_slice(ground: &Ground, building: Building) -> Result<Ground
 
 /// Puts a newer ground below the memtables, and lets one go that the ground has whole.
 pub(crate) fn publish(inner: &Inner, ground: &Arc<Ground>, gone: Option<&Arc<Memtable>>) {
-    let stack = &inner.shared.stack;
-    let layers = stack.current();
     let stays = |memtable: &&Arc<Memtable>| gone.is_none_or(|gone| !Arc::ptr_eq(memtable, gone));
-    let memtables = layers.memtables().iter().filter(stays).cloned().collect();
-    stack.replace(Layers::new(memtables, Some(Arc::clone(ground))));
-    drop(layers);
+    let before = inner.shared.stack.replace(|layers| {
+        let memtables = layers.memtables().iter().filter(stays).cloned().collect();
+        Layers::new(memtables, Some(Arc::clone(ground)))
+    });
+    drop(before);
     inner.checkpointer.let_go(gone);
 }
 
@@ -318,6 +313,8 @@ fn release(inner: &Inner) -> Result<(), CheckpointError> {
     marked.map_err(|error| CheckpointError::Log { source: Box::new(sync_error(error)) })?;
     let released = inner.log.release(meta.through_lsn);
     released.map_err(|error| CheckpointError::Log { source: error.into() })?;
+    let removed = inner.runs.release(meta.through_lsn);
+    removed.map_err(|error| CheckpointError::Runs { source: error.into() })?;
     inner.checkpointer.released.store(meta.through_lsn.get(), Ordering::Release);
     Ok(())
 }

@@ -47,6 +47,11 @@ fn leaves_some(inner: &Inner, bytes: u64) -> bool {
     free.is_none_or(|free| free >= bytes.saturating_add(LEFT_BYTES))
 }
 
+/// Whether the disk has room for pages of so many bytes of row versions. A disk that does not tell is believed to.
+pub(crate) fn disk_has(inner: &Inner, bytes: u64) -> bool {
+    leaves_some(inner, bytes.saturating_add(bytes / 4))
+}
+
 /// Keeps room for so many bytes of row versions, and for a slice as large as the largest. The caller runs the checkpoint.
 fn keep_for(inner: &Inner, bytes: u64) -> Result<(), CheckpointError> {
     let checkpointer = &inner.checkpointer;

@@ -100,7 +100,7 @@ impl Slice {
         let mut next = from.cloned();
         loop {
             let limit = SliceLimit { keys: left.keys.min(BATCH_KEYS), ..left };
-            let batch = Batch::collect(sealed, next.as_ref(), limit);
+            let batch = Batch::collect(sealed, next.as_ref(), limit)?;
             displaced = displaced.saturating_add(building.fold(&batch)?);
             rows = rows.saturating_add(batch.row_count());
             bytes = bytes.saturating_add(batch.bytes());
@@ -129,6 +129,12 @@ impl Slice {
     ) -> Result<Option<Place>, CheckpointError> {
         inner.shared.readers.keep(self.displaced);
         publish(inner, &Arc::new(self.folded), self.next.is_none().then_some(sealed));
+        if self.next.is_none() && wrong::is(Wrong::RunRemovedEarly) {
+            inner
+                .runs
+                .release(upto_of(sealed))
+                .map_err(|error| CheckpointError::Runs { source: error.into() })?;
+        }
         wrong::published();
         let checkpointer = &inner.checkpointer;
         checkpointer.slices.add(1);
@@ -139,6 +145,11 @@ impl Slice {
         }
         Ok(self.next)
     }
+}
+
+/// The record of a memtable's last commit.
+fn upto_of(sealed: &Memtable) -> Lsn {
+    sealed.commits().last().map_or(Lsn::ZERO, |last| last.lsn())
 }
 
 fn is_dirty(building: &Building) -> bool {

@@ -34,6 +34,12 @@ pub enum CheckpointError {
         /// The log's own error.
         source: Source,
     },
+    /// The file of a large commit, all of it folded, could not be removed; the next checkpoint tries again.
+    #[error("a run that is folded could not be removed: {source}")]
+    Runs {
+        /// The disk's own error.
+        source: Source,
+    },
     /// The store was opened without a page file.
     #[error("the store has no page file")]
     NoPages,
@@ -54,6 +60,7 @@ impl CheckpointError {
             Self::Poisoned { .. } => "poisoned",
             Self::Pages { .. } => "pages",
             Self::Log { .. } => "log",
+            Self::Runs { .. } => "runs",
             Self::NoPages => "no-pages",
             Self::ReadOnly => "read-only",
             Self::Closed => "closed",

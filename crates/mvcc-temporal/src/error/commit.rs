@@ -96,20 +96,6 @@ pub enum CommitError {
         /// Its length.
         len: usize,
     },
-    /// The transaction is too large.
-    #[error(
-        "the transaction has {rows} rows of {bytes} bytes; at most {rows_max} of {bytes_max} are allowed"
-    )]
-    TransactionTooLarge {
-        /// Rows, the refused one included.
-        rows: usize,
-        /// Bytes of keys and values, the refused one included.
-        bytes: usize,
-        /// Rows allowed.
-        rows_max: usize,
-        /// Bytes allowed.
-        bytes_max: usize,
-    },
     /// A name cannot be a table's.
     #[error("{name:?} cannot be the name of a table: {reason}")]
     TableName {
@@ -156,6 +142,13 @@ pub enum CommitError {
         /// The page file's own error.
         source: Source,
     },
+    /// What the transaction wrote is too much for memory and could not be written to a file beside the store; nothing went
+    /// to the log.
+    #[error("the rows of the transaction could not be written to a file: {source}")]
+    Runs {
+        /// The file's own error.
+        source: Source,
+    },
     /// The log refused for a reason of its own.
     #[error("the log refused the commit: {source}")]
     Log {
@@ -180,7 +173,6 @@ impl CommitError {
             Self::Forked { .. } => "forked",
             Self::KeyTooLong { .. } => "key-too-long",
             Self::ValueTooLarge { .. } => "value-too-large",
-            Self::TransactionTooLarge { .. } => "transaction-too-large",
             Self::TableName { .. } => "table-name",
             Self::TooManyTables { .. } => "too-many-tables",
             Self::VersionName { .. } => "version-name",
@@ -189,6 +181,7 @@ impl CommitError {
             Self::VersionsExhausted => "versions-exhausted",
             Self::Read(error) => return error.kind(),
             Self::Pages { .. } => "pages",
+            Self::Runs { .. } => "runs",
             Self::Log { .. } => "log",
         })
     }

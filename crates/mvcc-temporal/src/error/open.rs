@@ -153,6 +153,16 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// The file of a large commit that the log names is missing, damaged or another.
+    #[error("the log's record {lsn} names {}, which cannot be opened: {source}; restore it, or the whole store, from a backup", file.display())]
+    Run {
+        /// The record's number.
+        lsn: u64,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Source,
+    },
     /// The log could not be opened.
     #[error("the log of {} cannot be opened: {source}", dir.display())]
     Log {
@@ -198,6 +208,7 @@ impl OpenError {
             Self::PagesBehind { .. } => "pages-behind",
             Self::LogBehind { .. } => "log-behind",
             Self::MissingRecords { .. } => "missing-records",
+            Self::Run { .. } => "run",
             Self::Io { .. } => "io",
             Self::Random { .. } => "random",
         })
@@ -209,6 +220,7 @@ impl OpenError {
         match self {
             Self::Identity { .. }
             | Self::Record { .. }
+            | Self::Run { .. }
             | Self::PagesBehind { .. }
             | Self::LogBehind { .. }
             | Self::MissingRecords { .. } => true,

@@ -15,6 +15,8 @@ pub(crate) struct Change {
 pub(crate) enum Step {
     /// One transaction, committed; durable whatever the store's level is, or not.
     Commit(Vec<Change>, bool),
+    /// One transaction that writes every key of two tables anew, and is too large for memory.
+    Bulk(Vec<Change>),
     /// Transactions that are handed in together, and waited for the last first.
     Group(Vec<Vec<Change>>),
     /// A transaction that is dropped.
@@ -64,12 +66,28 @@ fn changes(dice: &mut Dice) -> Vec<Change> {
     (0..1 + dice.choose(4)).map(|_| change(dice)).collect()
 }
 
+/// Changes of every key of two tables, in an order that makes the runs overlap.
+fn bulk(dice: &mut Dice) -> Vec<Change> {
+    let first = dice.choose(3) as u8;
+    let keys = (0..9).flat_map(|key| [(first, key), ((first + 1) % 3, 8 - key)]);
+    let mut change = |(table, key)| {
+        let len = match dice.choose(8) {
+            0 => None,
+            1 => Some(20_000 + dice.choose(30_000) as usize),
+            _ => Some(4_000 + dice.choose(3_000) as usize),
+        };
+        Change { table, key, len }
+    };
+    keys.map(&mut change).collect()
+}
+
 /// A step at random. Faults are rare, or little else would happen.
 pub(crate) fn any_step(dice: &mut Dice) -> Step {
-    match dice.choose(120) {
+    match dice.choose(126) {
         100..=112 => Step::Checkpoint,
         113..=116 => Step::Hold(dice.choose(5)),
         117..=119 => Step::Compact,
+        120..=125 => Step::Bulk(bulk(dice)),
         0..=39 => Step::Commit(changes(dice), dice.one_in(4)),
         40..=57 => {
             let count = 2 + dice.choose(4);

@@ -120,6 +120,7 @@ impl StoreSubject {
             .sector_size(self.sector)
             .page_size(4_096)
             .retention(self.retention)
+            .transaction_memory_bytes(64 << 10)
             .checkpoint(checkpoint);
         let log = options
             .log
@@ -267,6 +268,11 @@ impl Open<'_> {
                 }
                 self.ledger.promised(through, at);
                 self.reads_as_ever()?;
+                let left = self.world.disk.list(&Path::new(DIR).join("runs")).unwrap_or_default();
+                let left: Vec<_> = left.into_iter().filter(|entry| entry.name != "quarantine").collect();
+                if !left.is_empty() {
+                    return Err(Failure::unopenable(format!("everything is folded, and {left:?} are left")));
+                }
                 Ok(Outcome::Done)
             }
             // Full, failed or poisoned: what can be read stays as it is.
@@ -305,7 +311,13 @@ impl Open<'_> {
         self.ledger.next_number()
     }
 
-    fn applied(&mut self, content: &mut Content, txn: &mut Txn, changes: &[Change]) {
+    /// Makes changes in a transaction and in the model; fails when they are too much for memory and the disk takes no more.
+    fn applied(
+        &mut self,
+        content: &mut Content,
+        txn: &mut Txn,
+        changes: &[Change],
+    ) -> Result<(), CommitError> {
         for change in changes {
             let place = (change.table, change.key);
             match change.len {
@@ -313,15 +325,16 @@ impl Open<'_> {
                     let tag = self.ledger.tags() + 1;
                     self.ledger.note_tags(tag);
                     let value = Value { tag, len };
-                    txn.put(&table(change.table), [change.key], value.bytes()).unwrap();
+                    txn.put(&table(change.table), [change.key], value.bytes())?;
                     content.rows.insert(place, value);
                 }
                 None => {
-                    txn.delete(&table(change.table), [change.key]).unwrap();
+                    txn.delete(&table(change.table), [change.key])?;
                     content.rows.remove(&place);
                 }
             }
         }
+        Ok(())
     }
 
     /// Notes an attempt whose outcome is not known yet, and gives its version.
@@ -374,7 +387,9 @@ impl Open<'_> {
         };
         let mut txn = self.database.begin_with(options).map_err(unopenable)?;
         let mut content = Content::clone(self.ledger.newest());
-        self.applied(&mut content, &mut txn, changes);
+        if self.applied(&mut content, &mut txn, changes).is_err() {
+            return Ok(Outcome::Done);
+        }
         let number = self.attempt(content)?;
         let result = txn.commit().map(|receipt| receipt.version);
         self.ended(number, result, durable || self.durable)
@@ -388,7 +403,9 @@ impl Open<'_> {
             let options = TxnOptions::default().isolation(keepstone_mvcc_temporal::Isolation::ReadCommitted);
             let mut txn = self.database.begin_with(options).map_err(unopenable)?;
             let mut content = Content::clone(self.ledger.newest());
-            self.applied(&mut content, &mut txn, changes);
+            if self.applied(&mut content, &mut txn, changes).is_err() {
+                continue;
+            }
             let number = self.attempt(content)?;
             match txn.submit() {
                 Ok(submitted) => pending.push((number, submitted)),
@@ -455,11 +472,12 @@ impl Open<'_> {
         let disk = &self.world.disk;
         match step {
             Step::Commit(changes, durable) => return self.commit(changes, *durable),
+            Step::Bulk(changes) => return self.commit(changes, true),
             Step::Group(group) => return self.group(group),
             Step::Drop(changes) => {
                 let mut txn = self.database.begin().map_err(unopenable)?;
                 let mut content = Content::clone(self.ledger.newest());
-                self.applied(&mut content, &mut txn, changes);
+                drop(self.applied(&mut content, &mut txn, changes));
             }
             Step::RollbackTo(back) => return self.rollback_to(*back),
             Step::Name(number) => return self.name(*number),

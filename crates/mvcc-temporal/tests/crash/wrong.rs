@@ -33,6 +33,11 @@ fn program(wrong: Wrong) -> Option<Vec<Step>> {
             });
             Some(fill.chain([Step::Checkpoint, put(7)]).collect())
         }
+        // A commit with runs that is folded, and the header before in use again.
+        Wrong::RunRemovedEarly => {
+            let large = (0..9).map(|key| Change { table: 0, key, len: Some(20_000) }).collect();
+            Some(vec![put(1), Step::Checkpoint, Step::Bulk(large), Step::Checkpoint, put(7)])
+        }
         _ => None,
     }
 }

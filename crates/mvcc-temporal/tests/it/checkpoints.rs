@@ -107,7 +107,7 @@ fn checkpoint_race() {
     let store = MemoryStore::new();
     let database = store.open_with(small_slices()).unwrap();
     let first = write_round(&database, 60, 0);
-    let ended = AtomicBool::new(false);
+    let (ended, looked) = (AtomicBool::new(false), AtomicBool::new(false));
     let oldest = database.snapshot_at(first).unwrap();
     let reader = || {
         let mut looks = 0_u64;
@@ -122,6 +122,7 @@ fn checkpoint_race() {
             assert_eq!((rows.len(), rounds.len()), (60, 1), "torn at {}: {rounds:?}", snapshot.version());
             assert_eq!(get(&oldest, "00030").as_deref(), Some("0 of 30"));
             looks += 1;
+            looked.store(true, Ordering::Relaxed);
         }
         looks
     };
@@ -136,6 +137,10 @@ fn checkpoint_race() {
             count
         });
         let last = (1..=60).map(|round| write_round(&database, 60, round)).fold(None, |_, made| Some(made));
+        // Beside load the others may not have had a turn yet.
+        while !looked.load(Ordering::Relaxed) || database.stats().checkpoints == 0 {
+            std::thread::yield_now();
+        }
         ended.store(true, Ordering::Relaxed);
         let looks: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
         assert!(looks > 0 && checkpoints.join().unwrap() > 0);

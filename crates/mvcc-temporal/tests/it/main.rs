@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bulk;
 mod checking;
 mod checkpoints;
 mod closing;
