@@ -58,6 +58,7 @@ pub(crate) fn options(options: &StoreOptions) -> mvcc::DatabaseOptions {
             Recovery::ReadOnlyAtCheckpoint => mvcc::Recovery::ReadOnlyAtCheckpoint,
         })
         .window_bytes_max(size(options.window_bytes_max))
+        .transaction_memory_bytes(size(options.transaction_memory_bytes))
         .queue_entries_max(size(options.memory_entries_max))
         .queue_bytes_max(size(options.memory_bytes_max))
         .page_size(u32::try_from(options.page_size).unwrap_or(u32::MAX))

@@ -211,6 +211,7 @@ pub struct StoreOptions {
     pub(crate) memory_entries_max: u64,
     pub(crate) memory_bytes_max: u64,
     pub(crate) window_bytes_max: u64,
+    pub(crate) transaction_memory_bytes: u64,
     pub(crate) embedding_dimension: Option<u64>,
     pub(crate) fingerprint_bits: Option<u64>,
     pub(crate) shards: Option<u64>,
@@ -241,6 +242,7 @@ impl Default for StoreOptions {
             memory_entries_max: 100_000,
             memory_bytes_max: 64 << 20,
             window_bytes_max: 16 << 20,
+            transaction_memory_bytes: 64 << 20,
             embedding_dimension: None,
             fingerprint_bits: None,
             shards: None,
@@ -420,6 +422,12 @@ impl StoreOptions {
     /// Bytes of recent commits remembered for finding conflicts: 64 KiB to 4 GiB, by default 16 MiB.
     pub fn window_bytes_max(self, window_bytes_max: u64) -> Self {
         Self { window_bytes_max, ..self }
+    }
+
+    /// Bytes of writes that a transaction holds in memory: 64 KiB to 256 MiB, by default 64 MiB. A larger one goes to files
+    /// beside the store and is one commit all the same.
+    pub fn transaction_memory_bytes(self, transaction_memory_bytes: u64) -> Self {
+        Self { transaction_memory_bytes, ..self }
     }
 
     /// The dimension of embeddings in new collections that say none: 1 to 4,096. By default the first embedding of a

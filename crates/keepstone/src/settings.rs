@@ -175,7 +175,7 @@ fn parse_durability(text: &str) -> Option<Durability> {
 const THIRTY_DAYS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Every setting, in the order in which errors are found.
-pub(crate) const SETTINGS: [Setting; 24] = [
+pub(crate) const SETTINGS: [Setting; 25] = [
     words("existence", "KEEPSTONE_EXISTENCE", "create, must-exist or create-if-missing", |options, text| {
         put(
             &mut options.existence,
@@ -300,6 +300,13 @@ pub(crate) const SETTINGS: [Setting; 24] = [
         (64 << 10, 4 << 30, 1),
         |options| Some(options.window_bytes_max),
         |options, value| options.window_bytes_max = value,
+    ),
+    number(
+        "transaction_memory_bytes",
+        "KEEPSTONE_TRANSACTION_MEMORY_BYTES",
+        (64 << 10, 256 << 20, 1),
+        |options| Some(options.transaction_memory_bytes),
+        |options, value| options.transaction_memory_bytes = value,
     ),
     number(
         "embedding_dimension",

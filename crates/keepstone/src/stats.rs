@@ -127,6 +127,10 @@ pub struct Stats {
     pub memory_rows: u64,
     /// Bytes in memory, estimated.
     pub memory_bytes: u64,
+    /// Runs, files of large commits, that are not folded yet.
+    pub runs: u64,
+    /// Bytes of keys and values in them.
+    pub run_bytes: u64,
     /// Commits of the conflict window.
     pub window_commits: u64,
     /// Bytes of the conflict window.
@@ -192,6 +196,8 @@ impl Store {
             transactions_open: found.open_transactions,
             memory_rows: found.memtable_rows,
             memory_bytes: found.memtable_bytes,
+            runs: found.runs,
+            run_bytes: found.run_bytes,
             window_commits: found.window_commits,
             window_bytes: found.window_bytes,
             checkpoints: found.checkpoints,

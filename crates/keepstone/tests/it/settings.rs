@@ -11,7 +11,7 @@ fn from(variable: &str, value: impl ToString) -> Result<StoreOptions, SettingErr
 }
 
 /// The settings and bounds that are promised; the code has them in a table of its own.
-const BOUNDS: [(&str, &str, u64, u64); 16] = [
+const BOUNDS: [(&str, &str, u64, u64); 17] = [
     ("cache_bytes", "KEEPSTONE_CACHE_BYTES", 1_048_576, 1_099_511_627_776),
     ("checkpoint_memory_bytes", "KEEPSTONE_CHECKPOINT_MEMORY_BYTES", 0, 1_099_511_627_776),
     ("checkpoint_log_bytes", "KEEPSTONE_CHECKPOINT_LOG_BYTES", 0, 1_099_511_627_776),
@@ -22,6 +22,7 @@ const BOUNDS: [(&str, &str, u64, u64); 16] = [
     ("memory_entries_max", "KEEPSTONE_MEMORY_ENTRIES_MAX", 1_000, 16_777_216),
     ("memory_bytes_max", "KEEPSTONE_MEMORY_BYTES_MAX", 1_048_576, 17_179_869_184),
     ("window_bytes_max", "KEEPSTONE_WINDOW_BYTES_MAX", 65_536, 4_294_967_296),
+    ("transaction_memory_bytes", "KEEPSTONE_TRANSACTION_MEMORY_BYTES", 65_536, 268_435_456),
     ("embedding_dimension", "KEEPSTONE_EMBEDDING_DIMENSION", 1, 4_096),
     ("fingerprint_bits", "KEEPSTONE_FINGERPRINT_BITS", 64, 1_048_576),
     ("shards", "KEEPSTONE_SHARDS", 4, 16),

@@ -1,11 +1,14 @@
 //! Transactions: own writes, isolation, retries, half-done changes, closing.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use keepstone::{
-    Access, ChangeError, CloseError, CommitError, Direction, Durability, Isolation, NodePatch, ReadError,
-    StoreOptions, TxnOptions, WriteError,
+    Access, ChangeError, CloseError, CommitError, Direction, Durability, Isolation, MemoryVfs, NodePatch,
+    ReadError, StoreOptions, SystemClock, TxnOptions, WriteError,
 };
+use keepstone_testkit::fault_disk::FaultDisk;
 
 use crate::{Disk, assert_sound, store};
 
@@ -149,18 +152,33 @@ fn write_takes_its_options() {
 
 #[test]
 fn a_transaction_with_half_a_change_cannot_commit() {
-    let store = store();
-    let nodes = store.collection::<Vec<u8>>("nodes").unwrap();
-    let huge = vec![0xFF_u8; 28 << 20];
-    let mut txn = store.begin().unwrap();
-    // Bodies of numbers above 127 take two bytes each: five of 56 MiB exceed what one transaction may hold.
-    let refused =
-        (0..5).map(|number| nodes.put(&mut txn, &format!("k{number}"), &huge)).find_map(Result::err);
-    assert!(matches!(refused, Some(ChangeError::Commit(CommitError::TooLarge { .. }))), "{refused:?}");
-    let error = txn.commit().unwrap_err();
-    assert!(matches!(error, CommitError::Incomplete) || error.kind().as_str() == "too-large", "{error}");
-    assert!(nodes.is_empty(&store).unwrap());
-    assert_sound(&store);
+    let mut incomplete = 0;
+    // A change writes several rows; which of them is the first too many depends on the length of all before.
+    for len in 100..120 {
+        let disk = FaultDisk::new(Arc::new(MemoryVfs::new()));
+        let options = StoreOptions::new().transaction_memory_bytes(64 << 10);
+        let (vfs, clock) = (Arc::new(disk.clone()), Arc::new(SystemClock::default()));
+        let store = options.open_with(vfs, clock, Path::new("/store")).unwrap();
+        let nodes = store.collection::<Vec<u8>>("nodes").unwrap();
+        let mut txn = store.begin().unwrap();
+        // What is too much for memory has no room on the disk.
+        disk.faults().bytes_left.store(0, Ordering::Relaxed);
+        let put = |number: usize| nodes.put(&mut txn, &format!("k{number:03}"), &vec![7; len]).err();
+        let (whole, refused) =
+            (0..500).map(put).enumerate().find_map(|(at, error)| Some((at, error?))).unwrap();
+        assert!(matches!(refused, ChangeError::Commit(CommitError::OutOfSpace { .. })), "{refused:?}");
+        disk.faults().bytes_left.store(u64::MAX, Ordering::Relaxed);
+        match txn.commit() {
+            Ok(_) => assert_eq!(nodes.keys(&store).count(), whole, "nothing of the last was written"),
+            Err(error) => {
+                assert!(matches!(error, CommitError::Incomplete), "{error}");
+                assert!(nodes.is_empty(&store).unwrap());
+                incomplete += 1;
+            }
+        }
+        assert_sound(&store);
+    }
+    assert!(incomplete > 0, "all of them failed before their first row");
 }
 
 #[test]
