@@ -7,6 +7,7 @@
 //! * Moving takes no memory for a row: the key is put together in a buffer that is kept.
 
 use std::cmp::Ordering;
+use std::ops::Bound;
 
 use keepstone_pager::{Page, PageRead};
 use keepstone_types::{Generation, PageRef};
@@ -16,6 +17,7 @@ use crate::inner::Inner;
 use crate::keys::Layout;
 use crate::leaf::Leaf;
 use crate::root::TreeRoot;
+use crate::run::LeafRun;
 use crate::value::{Body, Found, Stored};
 
 /// A place in a tree. It keeps the pages on the way to it, and nothing else, alive.
@@ -124,6 +126,49 @@ impl<'a, P: PageRead + ?Sized> Cursor<'a, P> {
         let (number, at, len) = self.value;
         let data = leaf.payload().get(at..at.saturating_add(len))?;
         Some(Found::new(leaf, at, Body::again(number, data)))
+    }
+
+    /// The rows of this leaf from the one that the cursor stands on, as far as their keys are within `to`, without looking at
+    /// each; `None` when the cursor stands on no row or on one beyond, and when values of the leaf have pages of their own,
+    /// which are only readable as long as the tree is.
+    ///
+    /// # Errors
+    /// When the leaf is damaged.
+    pub fn run(&self, to: Bound<&[u8]>) -> Result<Option<LeafRun>, TreeError> {
+        let Some(page) = self.leaf.as_ref().filter(|_| self.place == Place::OnRow) else { return Ok(None) };
+        let leaf = Leaf::again(page, self.layout)?;
+        if leaf.chains() > 0 {
+            return Ok(None);
+        }
+        let end = match to {
+            Bound::Unbounded => leaf.len(),
+            Bound::Included(key) => match leaf.search(key)? {
+                Ok(last) => last + 1,
+                Err(end) => end,
+            },
+            Bound::Excluded(key) => {
+                let (Ok(end) | Err(end)) = leaf.search(key)?;
+                end
+            }
+        };
+        Ok((self.index < end).then(|| LeafRun::new(page.clone(), self.layout, self.index..end)))
+    }
+
+    /// Moves to the row behind a run that begins where the cursor stands.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_first`].
+    pub fn pass_run(&mut self, run: &LeafRun) -> Result<(), TreeError> {
+        let rows = run.rows();
+        let (Some(page), Some(last)) = (self.leaf.take(), rows.end.checked_sub(1)) else { return Ok(()) };
+        self.moved(|this| {
+            if last > this.index {
+                this.show(page, last, Some(Direction::Forward))?;
+            } else {
+                this.leaf = Some(page);
+            }
+            this.step_forward()
+        })
     }
 
     /// Moves to the first row.

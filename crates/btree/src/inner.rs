@@ -6,7 +6,6 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use keepstone_pager::{Page, PageKind};
-use keepstone_types::wire::Reader;
 use keepstone_types::{Generation, PageId, PageRef};
 
 use crate::error::TreeError;
@@ -77,10 +76,11 @@ impl<'a> Inner<'a> {
     }
 
     /// The reference to a child.
+    #[inline]
     pub(crate) fn child(&self, index: usize) -> Result<PageRef, TreeError> {
         let bytes = self.children.get(index).ok_or_else(|| self.cut())?;
-        let reference = PageRef::read(&mut Reader::new(bytes)).map_err(|_| self.cut())?;
-        reference.ok_or_else(|| TreeError::damaged(self.id(), "reference to a child", "a page", "none"))
+        PageRef::from_bytes(*bytes)
+            .ok_or_else(|| TreeError::damaged(self.id(), "reference to a child", "a page", "none"))
     }
 
     /// The generation that wrote a child; 0 for a child that is not there.
@@ -146,6 +146,7 @@ impl<'a> Inner<'a> {
         self.page.reference().page
     }
 
+    #[cold]
     fn cut(&self) -> TreeError {
         TreeError::cut(self.id(), "child of an inner page")
     }

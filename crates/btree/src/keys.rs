@@ -90,6 +90,7 @@ impl<'a> Rest<'a> {
     }
 
     /// The bytes that stand in the array of heads, without filling.
+    #[inline]
     pub(crate) fn front(&self) -> &[u8] {
         self.head.get(..self.len.min(HEAD_LEN)).unwrap_or(&self.head)
     }
@@ -192,6 +193,19 @@ impl<'a> Keys<'a> {
             return None;
         }
         Some((Rest { head, len, tail }, after))
+    }
+
+    /// Whether the key at a place is behind the one before it; most heads tell.
+    #[inline]
+    pub(crate) fn ascends_to(&self, index: usize) -> Option<bool> {
+        let before = index.checked_sub(1)?;
+        let [low, high] = self.heads().get(before..=index)? else { return None };
+        if u32::from_be_bytes(*low) < u32::from_be_bytes(*high) {
+            return Some(true);
+        }
+        let ((low, _), (high, _)) = (self.get(before)?, self.get(index)?);
+        let lens = || low.len.min(HEAD_LEN).cmp(&high.len.min(HEAD_LEN));
+        Some(low.head.cmp(&high.head).then_with(lens).then_with(|| low.tail.cmp(high.tail)) == Ordering::Less)
     }
 
     /// Where a part of the page that reaches to the end of what is used begins.

@@ -113,6 +113,12 @@ impl<'a> Leaf<'a> {
         Ok(Row { rest, body, stored: after.get(..len).unwrap_or_default(), at })
     }
 
+    /// Whether the key at a place is behind the one before it.
+    #[inline]
+    pub(crate) fn ascends_to(&self, index: usize) -> Result<bool, TreeError> {
+        self.keys.ascends_to(index).ok_or_else(|| self.cut())
+    }
+
     /// The value of a row, where it stands.
     #[inline]
     pub(crate) const fn found(&self, row: &Row<'a>) -> Found<'a> {
@@ -169,6 +175,7 @@ impl<'a> Leaf<'a> {
         Ok(())
     }
 
+    #[cold]
     fn cut(&self) -> TreeError {
         cut(self.page)
     }

@@ -57,6 +57,7 @@ mod limits;
 mod merge;
 mod relocate;
 mod root;
+mod run;
 mod tree;
 mod value;
 mod walk;
@@ -69,6 +70,7 @@ pub use limits::{Fill, HEIGHT_MAX, PAYLOAD_LEN_MAX, PAYLOAD_LEN_MIN, VALUE_LEN_M
 pub use merge::merge;
 pub use relocate::{free_tree, relocate};
 pub use root::TreeRoot;
+pub use run::{LeafRun, RunRow};
 pub use tree::Tree;
 pub use value::{Decision, Edit, Found, NewValue, Prefix, Stored};
 pub use walk::{TreeShape, walk};

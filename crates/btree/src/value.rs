@@ -87,12 +87,14 @@ impl<'a> Found<'a> {
     }
 
     /// As [`Stored::head`].
+    #[inline]
     #[must_use]
     pub fn head(&self) -> &'a [u8] {
         self.body.head()
     }
 
     /// The whole value; `None` when it has pages of its own.
+    #[inline]
     #[must_use]
     pub const fn inline(&self) -> Option<&'a [u8]> {
         if self.body.is_chain() { None } else { Some(self.body.data()) }
@@ -100,12 +102,22 @@ impl<'a> Found<'a> {
 
     /// An inline value behind its first `skip` bytes, sharing the memory of the page; `None` when it is to be copied: one so
     /// small that it should not hold a page, or shorter than `skip`. `None` for a value with pages of its own.
+    #[inline]
     #[must_use]
     pub fn shared(&self, skip: usize) -> Option<ValueRef> {
         let len = self.inline()?.len();
         if len < shared_len_min(self.page.payload().len()) || len < skip {
             return None;
         }
+        self.page.share(self.at.saturating_add(skip)..self.at.saturating_add(len))
+    }
+
+    /// An inline value behind its first `skip` bytes, sharing the memory of the page, however small it is: for who takes
+    /// rows that stand side by side. `None` for one shorter than `skip`, and for a value with pages of its own.
+    #[inline]
+    #[must_use]
+    pub fn part(&self, skip: usize) -> Option<ValueRef> {
+        let len = self.inline()?.len();
         self.page.share(self.at.saturating_add(skip)..self.at.saturating_add(len))
     }
 
@@ -260,6 +272,7 @@ impl<'a> Body<'a> {
     }
 
     /// A body that was parsed before.
+    #[inline]
     pub(crate) const fn again(number: u64, data: &'a [u8]) -> Self {
         Self { number, data }
     }
@@ -290,6 +303,7 @@ impl<'a> Body<'a> {
     }
 
     /// What the value begins with.
+    #[inline]
     pub(crate) fn head(&self) -> &'a [u8] {
         if self.is_chain() { chain::CELL_HEAD.bytes(self.data) } else { self.data }
     }

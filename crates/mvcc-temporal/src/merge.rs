@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering as Order;
 use std::iter::Peekable;
+use std::ops::Bound;
 
+use keepstone_btree::LeafRun;
 use keepstone_types::ValueRef;
 
 use crate::catalog::TableId;
@@ -97,6 +99,8 @@ pub(crate) struct Merge<'a> {
     /// Below all memtables.
     ground: Option<GroundCursor<'a>>,
     own: Option<Peekable<OwnRows<'a>>>,
+    /// Rows of the ground that were added, and are still to be passed.
+    passing: Option<LeafRun>,
     ended: bool,
 }
 
@@ -143,7 +147,7 @@ impl<'a> Merge<'a> {
             };
             found.peekable()
         });
-        Ok(Self { direction, range, memtables, ground, own, ended: false })
+        Ok(Self { direction, range, memtables, ground, own, passing: None, ended: false })
     }
 
     /// Where the next row that the layers have stands, deletions included, and its key.
@@ -208,8 +212,39 @@ impl<'a> Merge<'a> {
         Ok(is_live)
     }
 
-    /// Adds the next row to a batch; false when there is none.
+    /// Adds the rows of the ground's leaf that come before all others, without looking at each; false when the ground is
+    /// not first, or has none that can be taken so. It goes past them before it looks for the next row.
+    fn put_run(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+        let Some(ground) = self.ground.as_ref().filter(|_| self.direction == Direction::Up) else {
+            return Ok(false);
+        };
+        let own = self.own.as_mut().and_then(|own| own.peek()).map(|(key, _)| &***key);
+        let above = self.memtables.iter().filter_map(Cursor::key).chain(own).min();
+        if above.is_some_and(|above| ground.key().is_none_or(|key| key >= above)) {
+            return Ok(false);
+        }
+        let to = match above {
+            Some(key) if self.range.ends_at_or_after(key) => Bound::Excluded(key),
+            _ => borrowed(&self.range.to),
+        };
+        let Some(run) = ground.run(to)? else { return Ok(false) };
+        self.passing = Some(run.clone());
+        batch.push_run(run);
+        Ok(true)
+    }
+
+    /// Adds the next row to a batch, and rows that stand beside it in the ground with it; false when there is none.
     pub(crate) fn put_next(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+        if let (Some(run), Some(ground)) = (self.passing.take(), &mut self.ground) {
+            ground.pass_run(&run)?;
+        }
+        if self.put_run(batch)? {
+            return Ok(true);
+        }
+        self.put_row(batch)
+    }
+
+    fn put_row(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
         loop {
             let own = self.own.as_mut().and_then(|own| own.peek().copied());
             let is_live = match (self.first(), own) {
@@ -235,9 +270,9 @@ impl<'a> Merge<'a> {
 
     fn next_row(&mut self) -> Result<Option<KeyValue>, ReadError> {
         let mut batch = Batch::default();
-        self.put_next(&mut batch)?;
+        self.put_row(&mut batch)?;
         batch.seal();
-        Ok(batch.pop_front())
+        batch.pop_front()
     }
 }
 

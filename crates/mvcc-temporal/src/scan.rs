@@ -3,7 +3,7 @@
 //! Invariants:
 //! * A scan reads one version, which is kept for it; between calls it holds nothing else. It fetches rows in batches that
 //!   grow, each from the layers as they then are, and re-enters by key for the next.
-//! * `rest` is what neither side has fetched yet. The front yields its batch, then `rest`, then what the back fetched and
+//! * `rest` is what neither side has fetched yet, but for what their last batches have. The front yields its batch, then `rest`, then what the back fetched and
 //!   did not yield; the back likewise. So each row comes once, whichever way it is asked for.
 //! * After an error it ends.
 
@@ -62,8 +62,7 @@ pub struct Scan {
 
 impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let fetched = self.front.len().saturating_add(self.back.len());
-        f.debug_struct("Scan").field("rest", &self.rest).field("fetched", &fetched).finish_non_exhaustive()
+        f.debug_struct("Scan").field("rest", &self.rest).finish_non_exhaustive()
     }
 }
 
@@ -76,6 +75,7 @@ impl Scan {
 
     /// Fetches the next rows of `rest` on one side.
     fn fetch(&mut self, direction: Direction) -> Result<(), ReadError> {
+        self.leave_behind()?;
         let _call = self.source.shared.enter()?;
         let held = &self.source.held;
         let _reading = held.call()?;
@@ -88,7 +88,7 @@ impl Scan {
             Direction::Down => &mut self.back,
         };
         batch.begin(limit);
-        while batch.len() < limit && batch.copied_len() < BATCH_BYTES {
+        while batch.fetched_rows() < limit && batch.kept_len() < BATCH_BYTES {
             held.must_be_active()?;
             if !rows.put_next(batch)? {
                 self.drained = true;
@@ -98,12 +98,17 @@ impl Scan {
         drop(rows);
         batch.seal();
         self.batch_rows = limit.saturating_mul(2).min(BATCH_ROWS_MAX);
-        if let Some(last) = batch.last_key() {
-            let beyond = Bound::Excluded(last);
-            match direction {
-                Direction::Up => self.rest.from = beyond,
-                Direction::Down => self.rest.to = beyond,
-            }
+        Ok(())
+    }
+
+    /// Takes what both sides fetched out of `rest`. It is done when it matters, before the next is fetched: most scans end
+    /// before.
+    fn leave_behind(&mut self) -> Result<(), ReadError> {
+        if let Some(last) = self.front.last_key()? {
+            self.rest.from = Bound::Excluded(last);
+        }
+        if let Some(last) = self.back.last_key()? {
+            self.rest.to = Bound::Excluded(last);
         }
         Ok(())
     }
@@ -122,16 +127,22 @@ impl Scan {
                 Direction::Up => (&mut self.front, &mut self.back),
                 Direction::Down => (&mut self.back, &mut self.front),
             };
-            if let Some(row) = near.pop_front() {
-                return Some(Ok(self.took(row, direction)));
-            }
-            if self.drained {
-                let left = far.pop_back();
-                return left.map(|row| Ok(self.took(row, direction))).or_else(|| self.end());
-            }
-            if let Err(error) = self.fetch(direction) {
-                self.ended = true;
-                return Some(Err(error));
+            let found = match near.pop_front() {
+                Ok(None) if self.drained => match far.pop_back() {
+                    Ok(None) => return self.end(),
+                    found => found,
+                },
+                found => found,
+            };
+            match found
+                .and_then(|row| if row.is_none() { self.fetch(direction).map(|()| None) } else { Ok(row) })
+            {
+                Ok(Some(row)) => return Some(Ok(self.took(row, direction))),
+                Ok(None) => {}
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
             }
         }
     }

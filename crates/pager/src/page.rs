@@ -6,6 +6,7 @@ use std::ops::Range;
 use keepstone_types::{PageId, PageRef, ValueRef};
 
 use crate::error::PageError;
+use crate::sync::Arc;
 
 /// What a page is. Kinds below 16 are the page file's own; what the others mean is for the layer above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,42 +42,56 @@ impl fmt::Display for PageKind {
 }
 
 /// A page whose content is what its reference says. Cloning copies nothing.
-#[derive(Clone, Debug)]
-pub struct Page {
+#[derive(Clone)]
+pub struct Page(Arc<Content>);
+
+/// What clones of a page share.
+#[derive(Debug)]
+struct Content {
     reference: PageRef,
     kind: PageKind,
     payload: ValueRef,
 }
 
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Page {
     /// A page that was verified against `reference`.
-    pub(crate) const fn verified(reference: PageRef, kind: PageKind, payload: ValueRef) -> Self {
-        Self { reference, kind, payload }
+    pub(crate) fn verified(reference: PageRef, kind: PageKind, payload: ValueRef) -> Self {
+        Self(Arc::new(Content { reference, kind, payload }))
     }
 
     /// The reference that led here.
+    #[inline]
     #[must_use]
-    pub const fn reference(&self) -> PageRef {
-        self.reference
+    pub fn reference(&self) -> PageRef {
+        self.0.reference
     }
 
     /// What it is.
+    #[inline]
     #[must_use]
-    pub const fn kind(&self) -> PageKind {
-        self.kind
+    pub fn kind(&self) -> PageKind {
+        self.0.kind
     }
 
     /// The content, as long as every payload of the file: what was written, then zeros.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        &self.0.payload
     }
 
     /// A part of the payload that stays valid after anything and shares this page's memory; `None` when `range` reaches
     /// past the end. Keeping it keeps the memory of the whole page.
+    #[inline]
     #[must_use]
     pub fn share(&self, range: Range<usize>) -> Option<ValueRef> {
-        self.payload.slice(range)
+        self.0.payload.slice(range)
     }
 
     /// Fails unless the page is of the kind that the caller came for.
@@ -84,10 +99,10 @@ impl Page {
     /// # Errors
     /// [`PageError::UnexpectedKind`].
     pub fn expect_kind(self, expected: PageKind) -> Result<Self, PageError> {
-        if self.kind == expected {
+        if self.kind() == expected {
             return Ok(self);
         }
-        Err(PageError::UnexpectedKind { page: self.reference.page, expected, found: self.kind })
+        Err(PageError::UnexpectedKind { page: self.reference().page, expected, found: self.kind() })
     }
 }
 

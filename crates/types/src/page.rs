@@ -40,6 +40,7 @@ macro_rules! stored_number {
             }
 
             /// The number.
+            #[inline]
             #[must_use]
             pub const fn get(self) -> u64 {
                 self.0
@@ -62,6 +63,7 @@ macro_rules! stored_number {
             }
 
             /// From the stored form.
+            #[inline]
             #[must_use]
             pub const fn from_bytes(bytes: [u8; NUMBER_LEN]) -> Self {
                 let [a, b, c, d, e, f] = bytes;
@@ -107,16 +109,27 @@ impl PageRef {
         bytes
     }
 
+    /// From the stored form; slot 0 with generation 0 and checksum 0 stands for none.
+    #[inline]
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
+        if bytes == [0; Self::LEN] {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h, i, j, k, l, sum @ ..] = bytes;
+        Some(Self {
+            page: PageId::from_bytes([a, b, c, d, e, f]),
+            birth: Generation::from_bytes([g, h, i, j, k, l]),
+            checksum: u64::from_le_bytes(sum),
+        })
+    }
+
     /// Reads a stored reference; slot 0 with generation 0 and checksum 0 stands for none.
     ///
     /// # Errors
     /// [`Truncated`] when fewer than [`PageRef::LEN`] bytes are left.
     pub fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Truncated> {
-        let page = PageId::from_bytes(reader.array()?);
-        let birth = Generation::from_bytes(reader.array()?);
-        let checksum = reader.u64()?;
-        let found = Self { page, birth, checksum };
-        Ok((found != Self { page: PageId::ZERO, birth: Generation::ZERO, checksum: 0 }).then_some(found))
+        reader.array().map(Self::from_bytes)
     }
 
     /// The stored form of a reference that may be none.

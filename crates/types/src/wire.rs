@@ -108,7 +108,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Truncated`] when the bytes end inside the number or the number exceeds 64 bits.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, Truncated> {
+        if let Some((byte, rest)) = self.rest.split_first().filter(|(byte, _)| **byte < 0x80) {
+            (self.offset, self.rest) = (self.offset.saturating_add(1), rest);
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Truncated> {
         let start = self.clone();
         self.varint_or_wanted().map_err(|wanted| {
             *self = start;

@@ -1,5 +1,7 @@
 //! Cursors: both ways, from any place, and what they cost.
 
+use std::ops::Bound;
+
 use keepstone_btree::{Tree, TreeRoot};
 use keepstone_pager::{MemoryPages, PageWrite};
 
@@ -144,5 +146,63 @@ fn a_small_value_is_copied_and_a_larger_one_shared() {
         let stored = found.unwrap();
         let value = stored.load(&pages).unwrap();
         assert_eq!(value, model[key][..]);
+    }
+}
+
+#[test]
+fn a_run_has_the_rows_of_a_leaf_and_the_cursor_goes_past_it() {
+    for payload in ALL_PAYLOADS {
+        let mut pages = MemoryPages::new(payload);
+        let mut random = Random(5);
+        let model: Model = (0..2_000)
+            .map(|_| {
+                let (key, value) = (random.next() as usize % 9, random.next() as usize % (payload / 4));
+                (random.bytes(key), random.bytes(value))
+            })
+            .collect();
+        let keys = keys_of(&model);
+        let root = build(&mut pages, &model);
+        let mut cursor = Tree::new(&pages, root).cursor();
+        assert!(cursor.run(Bound::Unbounded).unwrap().is_none(), "it stands on no row");
+        for _ in 0..500 {
+            let wanted = random.bytes(3);
+            let from = keys.partition_point(|key| *key < &wanted[..]);
+            let end = keys.get(from + random.next() as usize % 40).copied().unwrap_or(&[0xFF; 20]);
+            let (to, upto) = match random.next() % 3 {
+                0 => (Bound::Unbounded, keys.len()),
+                1 => (Bound::Excluded(end), keys.partition_point(|key| *key < end)),
+                _ => (Bound::Included(end), keys.partition_point(|key| *key <= end)),
+            };
+            cursor.seek(&wanted).unwrap();
+            let Some(run) = cursor.run(to).unwrap() else {
+                assert!(from >= upto, "none of {from} to {upto}");
+                continue;
+            };
+            let places = run.rows();
+            assert!(!places.is_empty() && from + places.len() <= upto);
+            for (place, key) in places.clone().zip(&keys[from..]) {
+                let row = run.row(place).unwrap();
+                assert_eq!(row.key_parts().concat(), *key);
+                assert_eq!(row.value().inline(), Some(&model[*key][..]));
+                let part = row.value().part(1);
+                assert_eq!(part.as_deref(), model[*key].get(1..), "a part behind the first byte");
+            }
+            assert!(run.row(places.end + 10_000).is_err());
+            cursor.pass_run(&run).unwrap();
+            assert_eq!(cursor.key(), keys.get(from + places.len()).copied());
+        }
+    }
+}
+
+#[test]
+fn there_is_no_run_where_values_have_pages_of_their_own() {
+    let mut pages = MemoryPages::new(4_056);
+    let model = Model::from([(b"long".to_vec(), vec![1; 2_000]), (b"short".to_vec(), vec![2; 10])]);
+    let root = build(&mut pages, &model);
+    let mut cursor = Tree::new(&pages, root).cursor();
+    for key in [&b"long"[..], b"short"] {
+        cursor.seek(key).unwrap();
+        assert_eq!(cursor.key(), Some(key));
+        assert!(cursor.run(Bound::Unbounded).unwrap().is_none());
     }
 }

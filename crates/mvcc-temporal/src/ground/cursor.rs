@@ -6,10 +6,11 @@
 use std::cmp::Ordering as Order;
 use std::ops::Bound;
 
-use keepstone_btree::Cursor;
+use keepstone_btree::{Cursor, LeafRun, RunRow};
 use keepstone_pager::PageFile;
 use keepstone_types::{ValueRef, Version};
 
+use super::row::RowHead;
 use super::{Ground, damaged, head_of, history_key, read_error, row};
 use crate::catalog::TableId;
 use crate::error::ReadError;
@@ -157,6 +158,14 @@ impl<'a> PastKeys<'a> {
     }
 }
 
+/// A row of a run, with what its value begins with.
+pub(crate) fn run_row(run: &LeafRun, place: usize) -> Result<(RunRow<'_>, RowHead), ReadError> {
+    let row = run.row(place).map_err(read_error)?;
+    let wrong = || damaged("a tree of rows", &row.key_parts().concat(), "a row with its version");
+    let head = row::head(row.value().head()).ok_or_else(wrong)?;
+    Ok((row, head))
+}
+
 impl GroundCursor<'_> {
     /// The key the cursor stands on.
     pub(crate) fn key(&self) -> Option<&[u8]> {
@@ -195,6 +204,21 @@ impl GroundCursor<'_> {
                 Ok(true)
             }
         }
+    }
+
+    /// The rows from the one the cursor stands on to the end of its leaf, as far as they are within `to`, when all of them
+    /// are as the tree has them: then nobody needs to look at each.
+    pub(crate) fn run(&self, to: Bound<&[u8]>) -> Result<Option<LeafRun>, ReadError> {
+        match (&self.at, &self.past, self.direction) {
+            (At::Tree, None, Direction::Up) => self.tree.run(to).map_err(read_error),
+            _ => Ok(None),
+        }
+    }
+
+    /// Moves to the key behind a run that begins where the cursor stands.
+    pub(crate) fn pass_run(&mut self, run: &LeafRun) -> Result<(), ReadError> {
+        self.tree.pass_run(run).map_err(read_error)?;
+        self.settle()
     }
 
     /// Moves to the next key.

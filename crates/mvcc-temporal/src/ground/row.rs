@@ -34,6 +34,7 @@ pub(crate) fn prefix(version: Version, is_deletion: bool) -> Prefix {
 }
 
 /// Reads the prefix; `None` for what no build of this format writes.
+#[inline]
 pub(crate) fn head(bytes: &[u8]) -> Option<RowHead> {
     let mut reader = Reader::new(bytes);
     let number = reader.varint().ok()?;

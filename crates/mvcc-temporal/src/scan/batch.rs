@@ -5,13 +5,18 @@
 //!   out as parts of them. A part keeps its chunk, and nothing else of the batch.
 //! * Large values that somebody counts already are shared, not copied. A small one is copied: that costs less than to count
 //!   it, and a row in memory gets no count that it did not need.
+//! * Rows that stand side by side in a leaf are kept as a run: its page, and their places. They are looked at when they are
+//!   asked for, so those that nobody asks for cost nothing. A value of a run keeps the page: no more than a chunk is.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use keepstone_types::ValueRef;
+use keepstone_btree::LeafRun;
+use keepstone_types::{ValueChunk, ValueRef};
 
 use super::KeyValue;
+use crate::error::ReadError;
+use crate::ground::run_row;
 
 /// From this length on, bytes that are counted already are shared.
 const SHARED_LEN_MIN: usize = 512;
@@ -46,32 +51,76 @@ enum Kept {
     Shared(ValueRef),
 }
 
+/// What was fetched.
+#[derive(Debug)]
+enum Fetched {
+    Row(Kept, Kept),
+    /// Rows of the run with this place in the list, by their places in the leaf.
+    Run(usize, Range<usize>),
+}
+
+/// The row that was fetched last.
+#[derive(Clone, Debug)]
+enum Last {
+    /// Its key is a part of a chunk, or shared.
+    Copied(usize, Range<usize>),
+    Shared(ValueRef),
+    /// The last row of the last run.
+    OfRun,
+}
+
 /// Rows in the order in which they were fetched.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The chunk that is filled now, behind all sealed ones.
     filling: Vec<u8>,
     sealed: Vec<ValueRef>,
-    rows: VecDeque<(Kept, Kept)>,
+    rows: VecDeque<Fetched>,
+    runs: Vec<LeafRun>,
+    /// Where keys of runs are put together.
+    keys: ValueChunk,
+    last: Option<Last>,
+    expected_rows: usize,
+    fetched_rows: usize,
     chunk_bytes: usize,
-    copied_len: usize,
+    kept_len: usize,
 }
 
 impl Batch {
     /// Begins anew, for about so many rows.
     pub(crate) fn begin(&mut self, rows: usize) {
         self.rows.clear();
-        self.rows.reserve(rows);
         self.filling = Vec::new();
         self.sealed.clear();
-        self.copied_len = 0;
+        self.runs.clear();
+        self.last = None;
+        self.kept_len = 0;
+        (self.expected_rows, self.fetched_rows) = (rows, 0);
         self.chunk_bytes = rows.saturating_mul(CHUNK_BYTES_PER_ROW).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
     }
 
     /// Adds a row.
     pub(crate) fn push(&mut self, key: Part<'_>, value: Part<'_>) {
-        let row = (self.keep(key), self.keep(value));
-        self.rows.push_back(row);
+        if self.rows.len() == self.rows.capacity() {
+            self.rows.reserve(self.expected_rows);
+        }
+        let (key, value) = (self.keep(key), self.keep(value));
+        self.last = Some(match &key {
+            Kept::Copied(chunk, range) => Last::Copied(*chunk, range.clone()),
+            Kept::Shared(key) => Last::Shared(key.clone()),
+        });
+        self.rows.push_back(Fetched::Row(key, value));
+        self.fetched_rows = self.fetched_rows.saturating_add(1);
+    }
+
+    /// Adds rows that stand side by side.
+    pub(crate) fn push_run(&mut self, run: LeafRun) {
+        let rows = run.rows();
+        self.fetched_rows = self.fetched_rows.saturating_add(rows.len());
+        self.kept_len = self.kept_len.saturating_add(run.kept_len());
+        self.rows.push_back(Fetched::Run(self.runs.len(), rows));
+        self.runs.push(run);
+        self.last = Some(Last::OfRun);
     }
 
     fn keep(&mut self, part: Part<'_>) -> Kept {
@@ -86,17 +135,18 @@ impl Batch {
         }
         let from = self.filling.len();
         self.filling.extend_from_slice(bytes);
-        self.copied_len = self.copied_len.saturating_add(bytes.len());
+        self.kept_len = self.kept_len.saturating_add(bytes.len());
         Kept::Copied(self.sealed.len(), from..self.filling.len())
     }
 
-    /// Bytes that were copied.
-    pub(crate) const fn copied_len(&self) -> usize {
-        self.copied_len
+    /// Bytes that were copied, and those of pages that are kept.
+    pub(crate) const fn kept_len(&self) -> usize {
+        self.kept_len
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    /// Rows that were fetched since it began, yielded or not.
+    pub(crate) const fn fetched_rows(&self) -> usize {
+        self.fetched_rows
     }
 
     /// Seals the chunk that was filled: when it is full, and when nothing more is added.
@@ -118,28 +168,76 @@ impl Batch {
         self.sealed.get(chunk).and_then(|chunk| chunk.slice(range)).unwrap_or_default()
     }
 
-    fn row(&self, (key, value): (Kept, Kept)) -> KeyValue {
-        (self.part(key), self.part(value))
+    /// The key that was added last, whether its row was yielded or not; `None` when nothing was added.
+    pub(crate) fn last_key(&self) -> Result<Option<ValueRef>, ReadError> {
+        match (&self.last, self.runs.last()) {
+            (Some(Last::Copied(chunk, range)), _) => Ok(Some(self.copied(*chunk, range.clone()))),
+            (Some(Last::Shared(key)), _) => Ok(Some(key.clone())),
+            (Some(Last::OfRun), Some(run)) => {
+                let (row, _) = run_row(run, run.rows().end.saturating_sub(1))?;
+                Ok(Some(ValueRef::from(row.key_parts().concat())))
+            }
+            (Some(Last::OfRun) | None, _) => Ok(None),
+        }
     }
 
-    /// The key that was added last, without taking it.
-    pub(crate) fn last_key(&self) -> Option<ValueRef> {
-        self.rows.back().map(|(key, _)| match key {
-            Kept::Shared(bytes) => bytes.clone(),
-            Kept::Copied(chunk, range) => self.copied(*chunk, range.clone()),
-        })
+    /// A row of a run; `None` for a deletion.
+    fn run_row(&mut self, run: usize, place: usize) -> Result<Option<KeyValue>, ReadError> {
+        let Some(run) = self.runs.get(run) else { return Ok(None) };
+        let (row, head) = run_row(run, place)?;
+        if head.is_deletion {
+            return Ok(None);
+        }
+        let parts = row.key_parts();
+        let key_len = parts.iter().fold(0, |len: usize, part| len.saturating_add(part.len()));
+        if key_len > ValueRef::HELD_LEN_MAX && self.keys.free() < key_len {
+            self.keys = ValueChunk::with_capacity(self.chunk_bytes.max(key_len));
+        }
+        let (key, found) = (self.keys.push(&parts), row.value());
+        // A run has no value with pages of its own.
+        let value = found.inline().and_then(|value| value.get(head.len..)).unwrap_or_default();
+        let counted = if value.len() > ValueRef::HELD_LEN_MAX { found.part(head.len) } else { None };
+        Ok(Some((key, counted.unwrap_or_else(|| ValueRef::copy_from(value)))))
     }
 
     /// Takes the row that was added first.
-    pub(crate) fn pop_front(&mut self) -> Option<KeyValue> {
-        let row = self.rows.pop_front()?;
-        Some(self.row(row))
+    pub(crate) fn pop_front(&mut self) -> Result<Option<KeyValue>, ReadError> {
+        while let Some(first) = self.rows.front_mut() {
+            let Fetched::Run(run, places) = first else {
+                let Some(Fetched::Row(key, value)) = self.rows.pop_front() else { break };
+                return Ok(Some((self.part(key), self.part(value))));
+            };
+            let (run, place) = (*run, places.next());
+            if places.len() == 0 {
+                self.rows.pop_front();
+            }
+            if let Some(place) = place
+                && let Some(row) = self.run_row(run, place)?
+            {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the row that was added last.
-    pub(crate) fn pop_back(&mut self) -> Option<KeyValue> {
-        let row = self.rows.pop_back()?;
-        Some(self.row(row))
+    pub(crate) fn pop_back(&mut self) -> Result<Option<KeyValue>, ReadError> {
+        while let Some(last) = self.rows.back_mut() {
+            let Fetched::Run(run, places) = last else {
+                let Some(Fetched::Row(key, value)) = self.rows.pop_back() else { break };
+                return Ok(Some((self.part(key), self.part(value))));
+            };
+            let (run, place) = (*run, places.next_back());
+            if places.len() == 0 {
+                self.rows.pop_back();
+            }
+            if let Some(place) = place
+                && let Some(row) = self.run_row(run, place)?
+            {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -156,13 +254,14 @@ mod tests {
             batch.push(Part::Copied(b"a"), Part::Copied(b"1"));
             batch.push(Part::Copied(b"b"), Part::Shared(shared.clone()));
             batch.push(Part::Shared(shared.clone()), Part::Copied(b""));
-            assert_eq!((batch.len(), batch.copied_len()), (3, 3));
+            assert_eq!((batch.fetched_rows(), batch.kept_len()), (3, 3));
             batch.seal();
-            assert_eq!(batch.last_key(), Some(shared.clone()));
-            let (first, last) = (batch.pop_front().unwrap(), batch.pop_back().unwrap());
-            let (_, kept) = batch.pop_back().unwrap();
+            assert_eq!(batch.last_key(), Ok(Some(shared.clone())));
+            let (first, last) = (batch.pop_front().unwrap().unwrap(), batch.pop_back().unwrap().unwrap());
+            let (_, kept) = batch.pop_back().unwrap().unwrap();
             assert_eq!(kept.as_ptr(), shared.as_ptr());
-            assert_eq!((batch.pop_front(), batch.pop_back(), batch.last_key()), (None, None, None));
+            assert_eq!((batch.pop_front(), batch.pop_back()), (Ok(None), Ok(None)));
+            assert_eq!(batch.last_key(), Ok(Some(shared.clone())), "known though it was yielded");
             batch.begin(1);
             assert_eq!((&*first.0, &*first.1), (&b"a"[..], &b"1"[..]));
             assert_eq!((&*last.0, &*last.1), (&*shared, &b""[..]));
@@ -181,7 +280,7 @@ mod tests {
         batch.seal();
         assert!(batch.sealed.len() > 3, "more than one chunk");
         for value in &values {
-            let (copied, kept) = batch.pop_front().unwrap();
+            let (copied, kept) = batch.pop_front().unwrap().unwrap();
             assert_eq!((&copied, &kept), (value, value));
             let is_shared = !value.is_empty() && kept.as_ptr() == value.as_ptr();
             assert_eq!(is_shared, value.len() >= SHARED_LEN_MIN);

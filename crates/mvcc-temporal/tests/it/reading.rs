@@ -1,6 +1,8 @@
 //! Reading: scans from both ends, own writes merged in, snapshots, tables.
 
-use keepstone_mvcc_temporal::{KeyRange, Read, ReadError, Snapshot};
+use std::collections::{BTreeMap, VecDeque};
+
+use keepstone_mvcc_temporal::{KeyRange, Read, ReadError, Snapshot, Txn};
 
 use crate::support::{T, delete, get, keys, memory, on_both, put, rows};
 
@@ -182,4 +184,78 @@ fn values_survive_everything() {
     delete(&database, "k");
     database.close().unwrap();
     assert_eq!(value, b"kept");
+}
+
+/// SplitMix64.
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    usize::try_from((mixed ^ (mixed >> 27)) >> 40).unwrap()
+}
+
+/// Folded rows, rows in memory above them, and a transaction's own above those: short and long keys, values that are held,
+/// that share their page, and that have pages of their own.
+#[test]
+fn scans_of_folded_rows_with_newer_ones_above_give_each_once_from_any_side() {
+    let (database, mut state) = (memory(), 7);
+    let mut model = BTreeMap::new();
+    let mut change = |txn: &mut Txn, model: &mut BTreeMap<Vec<u8>, Vec<u8>>, count: usize| {
+        for _ in 0..count {
+            let number = random(&mut state) % 3_000;
+            let mut key = format!("{number:04}").into_bytes();
+            key.resize(if number % 7 == 0 { 60 } else { 4 + number % 30 }, b'.');
+            let len = if number % 500 == 0 { 9_000 } else { number % 90 };
+            match random(&mut state) % 4 {
+                0 => {
+                    txn.delete(T, &key).unwrap();
+                    model.remove(&key);
+                }
+                _ => {
+                    let value = vec![u8::try_from(random(&mut state) % 250).unwrap(); len];
+                    txn.put(T, &key, value.as_slice()).unwrap();
+                    model.insert(key, value);
+                }
+            }
+        }
+    };
+    for (folded, above) in [(4_000, 0), (500, 300), (100, 40), (50, 2_000)] {
+        for count in [folded, above] {
+            let mut txn = database.begin().unwrap();
+            change(&mut txn, &mut model, count);
+            txn.commit().unwrap();
+            if count == folded {
+                database.checkpoint().unwrap();
+            }
+        }
+        let check = |read: &dyn Fn(KeyRange) -> keepstone_mvcc_temporal::Scan,
+                     model: &BTreeMap<Vec<u8>, Vec<u8>>| {
+            let mut state = folded as u64;
+            for _ in 0..60 {
+                let mut bounds = [random(&mut state) % 3_000, random(&mut state) % 3_300];
+                bounds.sort_unstable();
+                let [from, to] = bounds.map(|bound| format!("{bound:04}").into_bytes());
+                let mut expected: VecDeque<_> = model.range(from.clone()..to.clone()).collect();
+                let mut scan = read(KeyRange::from(&from[..]..&to[..]));
+                let (turn, most) = (random(&mut state) % 4, random(&mut state) % 400);
+                for step in 0..most {
+                    let from_front = turn == 0 || turn > 1 && step / 7 % turn == 0;
+                    let (found, wanted) = match from_front {
+                        true => (scan.next(), expected.pop_front()),
+                        false => (scan.next_back(), expected.pop_back()),
+                    };
+                    let found = found.map(Result::unwrap);
+                    assert_eq!(
+                        found.as_ref().map(|(key, value)| (&**key, &**value)),
+                        wanted.map(|(k, v)| (&k[..], &v[..]))
+                    );
+                }
+            }
+        };
+        let snapshot = database.snapshot().unwrap();
+        check(&|range| snapshot.scan(T, range).unwrap(), &model);
+        let (mut txn, mut own) = (database.begin().unwrap(), model.clone());
+        change(&mut txn, &mut own, 200);
+        check(&|range| txn.scan(T, range).unwrap(), &own);
+        check(&|range| snapshot.scan(T, range).unwrap(), &model);
+    }
 }
