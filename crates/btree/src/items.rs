@@ -19,6 +19,10 @@ use crate::limits::{Fill, used_len_min};
 
 /// How many pages full of bytes are gathered before the first of them are written.
 const GATHERED_PAGES: usize = 10;
+/// How many pages full of bytes are cut anew together.
+const ANEW_PAGES: usize = 8;
+/// How full pages are that are cut anew because they all change, in percent of the payload: the next edits find some room.
+const ANEW_PERCENT: usize = 92;
 
 /// Rows (level 0) or children (levels above), sorted.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub(crate) enum Spread {
     Bulk,
     /// All pages alike.
     Even,
+    /// All pages alike, of content that came from so many: no more if they fit, but for some room in each.
+    Anew(usize),
 }
 
 /// How full pages are made.
@@ -231,6 +237,11 @@ impl Items {
         (cut.range.end == self.items.len() && cut.used_len <= room.payload_len).then_some(cut.used_len)
     }
 
+    /// Whether there is so much of it that it is written before more is added.
+    pub(crate) const fn is_much(&self, room: Room) -> bool {
+        self.bytes.len() >= ANEW_PAGES * room.payload_len
+    }
+
     /// Whether values or references alone take fewer bytes than this: a quick look before a page is measured.
     pub(crate) fn bodies_len_below(&self, len: usize) -> bool {
         let mut sum = 0;
@@ -250,6 +261,12 @@ impl Items {
             // What fits two pages goes to two, whatever the fill: a page that overflowed is split in halves.
             let full = self.cuts(room.payload_len);
             let pages = if full.len() == 2 { 2 } else { self.cuts(room.fill_len).len() };
+            return self.even(&full, pages, room);
+        }
+        if let Spread::Anew(taken) = spread {
+            let full = self.cuts(room.payload_len);
+            let roomy = self.cuts(room.fill_len.min(room.payload_len * ANEW_PERCENT / 100)).len();
+            let pages = if full.len() <= taken { roomy.min(taken).max(full.len()) } else { roomy };
             return self.even(&full, pages, room);
         }
         let mut cuts = self.cuts(room.fill_len);

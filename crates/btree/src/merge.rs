@@ -6,6 +6,8 @@
 //! * What is replaced is freed, once; what an error leaves behind belongs to a generation that must be given up.
 //! * The content of a page in the making is held in memory until it is known whether it stands alone: when it would use less
 //!   than a quarter of a page, it is put together with a neighbour, if one page can hold both.
+//! * Leaves that stand side by side and all change are cut anew together, a few at a time, so that edits in many places do not
+//!   leave pages half full.
 //! * Depth of recursion is the height of the tree.
 
 use keepstone_pager::{Page, PageWrite};
@@ -100,8 +102,13 @@ impl Content {
         Self { items: Items::new(level), lowest: Vec::new(), ascending: true }
     }
 
-    const fn spread(&self) -> Spread {
-        if self.ascending { Spread::Ascending } else { Spread::Even }
+    /// How it is spread, when it came from so many pages.
+    const fn spread(&self, taken: usize) -> Spread {
+        match taken {
+            _ if self.ascending => Spread::Ascending,
+            0 | 1 => Spread::Even,
+            _ => Spread::Anew(taken),
+        }
     }
 }
 
@@ -172,7 +179,10 @@ impl<W: PageWrite + ?Sized> Merge<'_, W> {
                 self.removed += 1;
                 changed = true;
             }
-            content.items.write_gathered(self.pages, self.room, &mut content.lowest, parents)?;
+            // As long as nothing changed, the page may stay as it is.
+            if changed {
+                content.items.write_gathered(self.pages, self.room, &mut content.lowest, parents)?;
+            }
         }
         if let Some(leaf) = leaf {
             content.items.push_rows(leaf, from..len)?;
@@ -244,15 +254,20 @@ impl<W: PageWrite + ?Sized> Merge<'_, W> {
             content.ascending = true;
             (parent.taken, parent.before) = (0, out.items.len());
         }
+        let (before, stays_apart) = (content.items.len(), !self.is_sparse(&content.items));
         let changed = self.page(at, &lowest, edits, content, &mut out.items)?;
-        if !changed && is_alone {
-            content.items.clear();
+        if !changed && (is_alone || stays_apart) {
+            content.items.truncate(before);
+            parent.next = child;
+            self.settle(parent, content, out)?;
+            parent.next = child + 1;
             out.items.push([&lowest, &[], &[]], &at.to_bytes())?;
-            return Ok(false);
+            return Ok(!is_alone);
         }
         self.pages.free(at.page, at.birth)?;
         parent.taken += 1;
-        if !self.is_sparse(&content.items) {
+        let is_much = content.items.level() > 0 || content.items.is_much(self.room);
+        if is_much && !self.is_sparse(&content.items) {
             self.settle(parent, content, out)?;
         }
         Ok(true)
@@ -271,7 +286,7 @@ impl<W: PageWrite + ?Sized> Merge<'_, W> {
         if self.is_sparse(&content.items) && !self.join_left(parent, content, out)? {
             self.join_right(parent, content)?;
         }
-        let spread = content.spread();
+        let spread = content.spread(parent.taken);
         content.items.write(self.pages, self.room, spread, &content.lowest, &mut out.items)?;
         let grew = out.items.len() > parent.before + parent.taken;
         out.ascending &= !grew || parent.next >= parent.inner.len();
@@ -348,7 +363,7 @@ impl<W: PageWrite + ?Sized> Merge<'_, W> {
             {
                 return self.shrink(child, content.items.level(), rows);
             }
-            let (level, spread) = (parents.level(), content.spread());
+            let (level, spread) = (parents.level(), content.spread(1));
             content.items.write(self.pages, self.room, spread, &content.lowest, &mut parents)?;
             if (rows == 0) != parents.is_empty() {
                 let found = format!("{} pages with them", parents.len());

@@ -1,6 +1,6 @@
 //! Merging edits, against a map in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepstone_btree::{Decision, Edit, Fill, NewValue, Prefix, Stored, Tree, TreeError, TreeRoot, merge};
 use keepstone_pager::{MemoryPages, PageKind, PageRead, PageWrite};
@@ -365,4 +365,45 @@ fn pages_are_as_full_as_the_load_allows() {
         let (leaf, ..) = fill_after(payload, &ascending, 100, Fill::percent(70).unwrap());
         assert!((670..=705).contains(&leaf), "filled to {leaf} ‰ of 700");
     }
+}
+
+#[test]
+fn leaves_that_all_change_are_filled_anew_and_updates_make_no_more_of_them() {
+    let mut random = Random(2);
+    let scattered: Vec<u64> = (0..40_000).map(|_| random.next()).collect();
+    for payload in crate::support::PAYLOADS {
+        let (leaf, ..) = fill_after(payload, &scattered, 10_000, Fill::FULL);
+        assert!(leaf >= 840, "{payload}: leaves are {leaf} ‰ full");
+        let model: Model = scattered.iter().map(|key| (key.to_be_bytes().to_vec(), vec![7; 24])).collect();
+        let mut pages = MemoryPages::new(payload);
+        let mut root = build(&mut pages, &model);
+        let leaves = pages_of(&pages, root).1.leaf_pages;
+        for value in 0..3 {
+            pages.next_generation();
+            let edits: Vec<Edit> = model.keys().map(|key| put(key, &[value; 24])).collect();
+            root = apply(&mut pages, root, &edits);
+            assert_eq!(pages_of(&pages, root).1.leaf_pages, leaves, "{payload}");
+        }
+    }
+}
+
+/// What is gathered of a page whose keys have much in common is much more than a page.
+#[test]
+fn a_page_in_which_nothing_changes_stays_however_much_it_says() {
+    let mut pages = MemoryPages::new(4_056);
+    let key = |number: u32| [&[7; 700][..], &number.to_be_bytes()].concat();
+    let model: Model = (0..2_000).map(|number| (key(2 * number), vec![1])).collect();
+    let root = build(&mut pages, &model);
+    pages.next_generation();
+    let absent: Vec<Edit> = (0..2_000).map(|number| delete(&key(2 * number + 1))).collect();
+    assert_eq!(apply(&mut pages, root, &absent), root);
+    let mut edits = absent;
+    edits.insert(1_000, put(&key(2_000), b"new"));
+    let changed = apply(&mut pages, root, &edits);
+    let mut model = model;
+    model.insert(key(2_000), b"new".to_vec());
+    assert_eq!(rows_of(&pages, changed), model);
+    let old: BTreeSet<_> = pages_of(&pages, root).0.into_iter().map(|(at, _)| at.page).collect();
+    let new = pages_of(&pages, changed).0.into_iter().filter(|(at, _)| !old.contains(&at.page)).count();
+    assert_eq!(new, usize::from(changed.height()), "only the way to what changed");
 }
