@@ -68,7 +68,7 @@ pub use cursor::Cursor;
 pub use error::TreeError;
 pub use limits::{Fill, HEIGHT_MAX, PAYLOAD_LEN_MAX, PAYLOAD_LEN_MIN, VALUE_LEN_MAX, key_len_max};
 pub use merge::merge;
-pub use relocate::{free_tree, relocate};
+pub use relocate::{free_tree, relocate, relocate_without_values};
 pub use root::TreeRoot;
 pub use run::{LeafRun, RunRow};
 pub use tree::Tree;

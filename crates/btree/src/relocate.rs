@@ -46,8 +46,36 @@ pub fn relocate<W: PageWrite + ?Sized>(
     root: TreeRoot,
     must_move: &dyn Fn(PageId) -> bool,
 ) -> Result<TreeRoot, TreeError> {
+    relocate_with(pages, root, Moving { must_move, values: true })
+}
+
+/// As [`relocate`], but large values stay where they are. So of the pages of rows only those that move are read.
+///
+/// # Errors
+/// As [`relocate`].
+pub fn relocate_without_values<W: PageWrite + ?Sized>(
+    pages: &mut W,
+    root: TreeRoot,
+    must_move: &dyn Fn(PageId) -> bool,
+) -> Result<TreeRoot, TreeError> {
+    relocate_with(pages, root, Moving { must_move, values: false })
+}
+
+/// What moves.
+#[derive(Clone, Copy)]
+struct Moving<'a> {
+    must_move: &'a dyn Fn(PageId) -> bool,
+    /// Large values do too.
+    values: bool,
+}
+
+fn relocate_with<W: PageWrite + ?Sized>(
+    pages: &mut W,
+    root: TreeRoot,
+    moving: Moving<'_>,
+) -> Result<TreeRoot, TreeError> {
     let Some((top, level)) = root.top() else { return Ok(root) };
-    let moved = move_below(pages, top, level, must_move, &mut None)?;
+    let moved = move_below(pages, top, level, moving, &mut None)?;
     Ok(moved.map_or(root, |top| TreeRoot::new(top, root.height(), root.rows())))
 }
 
@@ -57,9 +85,13 @@ fn move_below<W: PageWrite + ?Sized>(
     pages: &mut W,
     at: PageRef,
     level: u8,
-    must_move: &dyn Fn(PageId) -> bool,
+    moving: Moving<'_>,
     last: &mut Option<Vec<u8>>,
 ) -> Result<Option<PageRef>, TreeError> {
+    let must_move = moving.must_move;
+    if level == 0 && !moving.values && !must_move(at.page) {
+        return Ok(None);
+    }
     let page = pages.read(at)?;
     let mut payload = page.payload().to_vec();
     let mut changed = must_move(at.page);
@@ -72,6 +104,9 @@ fn move_below<W: PageWrite + ?Sized>(
         }
         leaf.assemble(leaf.len() - 1, last.insert(key))?;
         leaf.each_chain(&mut |cell_at, chain| {
+            if !moving.values {
+                return Ok(());
+            }
             if let Some(moved) = move_chain(pages, &chain, must_move)? {
                 changed = true;
                 if let Some(cell) = payload.get_mut(cell_at..cell_at + CELL_LEN) {
@@ -85,7 +120,7 @@ fn move_below<W: PageWrite + ?Sized>(
         let inner = Inner::parse(&page, level)?;
         for index in 0..inner.len() {
             let child_at = inner.child_at(index);
-            if let Some(moved) = move_below(pages, inner.child(index)?, level - 1, must_move, last)? {
+            if let Some(moved) = move_below(pages, inner.child(index)?, level - 1, moving, last)? {
                 changed = true;
                 if let Some(child) = payload.get_mut(child_at..child_at + CHILD_LEN) {
                     child.copy_from_slice(&moved.to_bytes());

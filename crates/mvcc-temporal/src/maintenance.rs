@@ -1,6 +1,6 @@
 //! Maintenance that somebody asks for: compaction, and collecting pages that nothing leads to.
 
-use keepstone_btree::{TreeRoot, relocate};
+use keepstone_btree::{TreeRoot, relocate, relocate_without_values};
 use keepstone_pager::{Audit, AuditReport};
 use keepstone_types::PageId;
 
@@ -127,7 +127,7 @@ fn shorten(inner: &Inner) -> Result<(), CheckpointError> {
             break;
         }
         let clear_from = slots.saturating_sub((free / 2).min(CLEARED_SLOTS_MAX));
-        let moved = clear(inner, clear_from)?;
+        let moved = clear(inner, clear_from, Values::Move)?;
         flip(inner)?;
         let cut = pages.shrink().map_err(CheckpointError::from_page)?;
         reload(inner)?;
@@ -158,8 +158,37 @@ fn reload(inner: &Inner) -> Result<(), CheckpointError> {
     Ok(())
 }
 
+/// Cuts the end of the file off, down to as many slots as are in use and so many more. What is in use there moves, if it is
+/// not more than is moved in one go; large values stay. The caller runs the checkpoint.
+pub(crate) fn trim(inner: &Inner, kept: u64) -> Result<(), CheckpointError> {
+    let pages = ground(inner)?.pages().clone();
+    let cut = pages.shrink().map_err(CheckpointError::from_page);
+    // It committed by itself.
+    reload(inner)?;
+    cut?;
+    let stats = pages.stats();
+    let end = stats.used_slots.saturating_add(kept);
+    let slots = stats.used_slots.saturating_add(stats.free_slots).saturating_add(stats.pending_slots);
+    // Not for less than it costs.
+    if slots.saturating_sub(end) <= kept {
+        return Ok(());
+    }
+    clear(inner, end.max(slots.saturating_sub(CLEARED_SLOTS_MAX)), Values::Stay)?;
+    flip(inner)?;
+    let cut = pages.shrink().map_err(CheckpointError::from_page);
+    reload(inner)?;
+    cut.map(drop)
+}
+
+/// What becomes of large values when pages move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Values {
+    Move,
+    Stay,
+}
+
 /// Moves every page at or behind a slot; gives how many trees had some.
-fn clear(inner: &Inner, from: u64) -> Result<u64, CheckpointError> {
+fn clear(inner: &Inner, from: u64, values: Values) -> Result<u64, CheckpointError> {
     let ground = ground(inner)?;
     let meta = *ground.meta();
     let mut building = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
@@ -168,7 +197,7 @@ fn clear(inner: &Inner, from: u64) -> Result<u64, CheckpointError> {
     let mut moved = 0_u64;
     let mut changed = Vec::new();
     for (table, root) in ground.tables() {
-        let after = move_tree(&mut building, *root, &must_move)?;
+        let after = move_tree(&mut building, *root, &must_move, values)?;
         if after != *root {
             moved = moved.saturating_add(1);
             building.tables.insert(*table, after);
@@ -178,12 +207,12 @@ fn clear(inner: &Inner, from: u64) -> Result<u64, CheckpointError> {
     for which in [Which::History, Which::Commits] {
         let root = which.of(&mut building);
         let before = *root;
-        let after = move_tree(&mut building, before, &must_move)?;
+        let after = move_tree(&mut building, before, &must_move, values)?;
         moved = moved.saturating_add(u64::from(after != before));
         *which.of(&mut building) = after;
     }
     let tables = apply_edits(&mut building.writer, building.meta.tables, &changed)?;
-    building.meta.tables = move_tree(&mut building, tables, &must_move)?;
+    building.meta.tables = move_tree(&mut building, tables, &must_move, values)?;
     let cleared = commit_slice(&ground, building)?;
     publish(inner, &Arc::new(cleared), None);
     Ok(moved)
@@ -209,8 +238,13 @@ fn move_tree(
     building: &mut Building,
     root: TreeRoot,
     must_move: &dyn Fn(PageId) -> bool,
+    values: Values,
 ) -> Result<TreeRoot, CheckpointError> {
-    relocate(&mut building.writer, root, must_move).map_err(CheckpointError::from_tree)
+    match values {
+        Values::Move => relocate(&mut building.writer, root, must_move),
+        Values::Stay => relocate_without_values(&mut building.writer, root, must_move),
+    }
+    .map_err(CheckpointError::from_tree)
 }
 
 impl From<keepstone_pager::PageError> for CheckpointError {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use keepstone_btree::{TreeRoot, free_tree, relocate};
+use keepstone_btree::{TreeRoot, free_tree, relocate, relocate_without_values};
 use keepstone_pager::MemoryPages;
 use keepstone_types::PageId;
 
-use crate::support::{ALL_PAYLOADS, Model, Random, build, check_live, pages_of, rows_of};
+use crate::support::{ALL_PAYLOADS, Model, Random, Watched, build, check_live, pages_of, rows_of};
 
 fn some_rows() -> Model {
     let mut random = Random(11);
@@ -54,6 +54,33 @@ fn only_pages_that_must_move_and_those_above_them_are_written() {
     let moved = relocate(&mut pages, root, &|page| page == leaf).unwrap();
     let new = pages_of(&pages, moved).0.iter().filter(|(at, _)| !before.contains(&at.page)).count();
     assert_eq!(new, usize::from(root.height()), "one page on each level");
+}
+
+#[test]
+fn without_values_only_what_moves_is_read_and_values_stay() {
+    for payload in ALL_PAYLOADS {
+        let mut pages = Watched::new(payload, u32::MAX);
+        let rows = some_rows();
+        let root = build(&mut pages, &rows);
+        let before = pages_of(&pages, root).0;
+        let inner = before.iter().filter(|(_, kind)| kind.get() == 17).count();
+        pages.inner.next_generation();
+        pages.counts();
+        assert_eq!(relocate_without_values(&mut pages, root, &|_| false).unwrap(), root);
+        assert_eq!(pages.counts().0, inner, "no page of rows");
+        let moved = relocate_without_values(&mut pages, root, &|_| true).unwrap();
+        assert_eq!(rows_of(&pages, moved), rows);
+        let of_values =
+            |pages: Vec<(keepstone_types::PageRef, keepstone_pager::PageKind)>| -> BTreeSet<PageId> {
+                pages.into_iter().filter(|(_, kind)| kind.get() > 17).map(|(at, _)| at.page).collect()
+            };
+        let after = pages_of(&pages, moved).0;
+        let stayed =
+            before.iter().filter(|(at, _)| after.iter().any(|(other, _)| other.page == at.page)).count();
+        assert_eq!(of_values(after.clone()), of_values(before));
+        assert_eq!(stayed, of_values(after).len(), "all else moved");
+        check_live(&pages.inner, &[moved]);
+    }
 }
 
 #[test]

@@ -210,9 +210,10 @@ fn fold_all(inner: &Inner) -> Result<(), CheckpointError> {
 
 fn fold_sealed(inner: &Inner) -> Result<(), CheckpointError> {
     loop {
-        let layers = inner.shared.stack.current();
-        let sealed = layers.memtables().iter().skip(1).next_back().cloned();
-        let Some(sealed) = sealed else { break };
+        // The layers are not held while a memtable is folded: what a slice frees can be used by the next but one only as long
+        // as nobody holds an older root.
+        let oldest = |layers: &Layers| layers.memtables().iter().skip(1).next_back().cloned();
+        let Some(sealed) = inner.shared.stack.with(oldest) else { break };
         slice::fold_memtable(inner, &sealed)?;
         inner.checkpointer.checkpoints.add(1);
     }
@@ -332,11 +333,15 @@ mod tests {
     use crate::options::{DatabaseOptions, Retention};
 
     fn store() -> Database {
+        store_with(CheckpointOptions::default())
+    }
+
+    fn store_with(checkpoint: CheckpointOptions) -> Database {
         let (vfs, clock) = (Arc::new(MemoryVfs::new()), Arc::new(ManualClock::default()));
         let options = DatabaseOptions::default();
         let log = options.log.clone().tending(keepstone_wal::Tending::Caller);
         let log = log.segment_bytes_min(256 << 10).segment_bytes_max(1 << 20);
-        let options = options.log(log).page_size(4_096).retention(Retention::None);
+        let options = options.log(log).page_size(4_096).retention(Retention::None).checkpoint(checkpoint);
         Database::open_with(vfs, clock, Path::new("/store"), options).unwrap()
     }
 
@@ -363,6 +368,59 @@ mod tests {
         database.checkpoint().unwrap();
         let left = database.inner.shared.stack.with(|layers| (layers.memtables().len(), layers.size().0));
         assert_eq!(left, (1, 0), "everything that was visible is folded");
+        assert!(database.check().unwrap().is_sound());
+    }
+
+    /// Slots that a slice frees are used by the next but one, so a checkpoint that writes everything anew needs room for two
+    /// slices beside what there is.
+    #[test]
+    fn a_checkpoint_that_writes_everything_anew_needs_little_more_than_what_is_there() {
+        let database = store_with(CheckpointOptions::default().slice_keys(100));
+        let mut peak = 0;
+        for round in 0..6_u8 {
+            database
+                .write(|txn| {
+                    (0..4_000_u16).try_for_each(|key| txn.put("t", key.to_be_bytes(), vec![round; 300]))?;
+                    Ok::<_, crate::WriteError>(())
+                })
+                .unwrap();
+            database.checkpoint().unwrap();
+            peak = ground(&database.inner).unwrap().pages().stats().file_bytes / 4_096;
+        }
+        let stats = ground(&database.inner).unwrap().pages().stats();
+        let room = room::slots_for(database.inner.checkpointer.room_bytes.load(Ordering::Acquire), 4_096);
+        assert!(stats.used_slots > 300, "{stats:?}");
+        assert!(peak < stats.used_slots * 5 / 4 + room + 64, "{peak} slots, {room} of them kept: {stats:?}");
+    }
+
+    #[test]
+    fn a_store_at_rest_gives_back_what_a_burst_needed() {
+        let database = store_with(CheckpointOptions::default().slice_keys(100));
+        let mut high = 0;
+        for round in 0..4_u8 {
+            for part in 0..40_u16 {
+                database
+                    .write(|txn| {
+                        (0..400_u16).try_for_each(|key| {
+                            // In another order than that of the keys, so that what stays is all over the file.
+                            txn.put("t", (key.wrapping_mul(257) ^ part << 4).to_be_bytes(), vec![round; 900])
+                        })?;
+                        Ok::<_, crate::WriteError>(())
+                    })
+                    .unwrap();
+            }
+            high = high.max(ground(&database.inner).unwrap().pages().stats().file_bytes);
+            database.checkpoint().unwrap();
+        }
+        let stats = ground(&database.inner).unwrap().pages().stats();
+        let (slots, used) = (stats.file_bytes / 4_096, stats.used_slots);
+        assert!(high > stats.file_bytes / 4 * 5, "{high} bytes at most: {stats:?}");
+        assert!(slots <= used + 2 * (used / 16).max(32) + 1_024 + 64, "{stats:?}");
+        let promised = database.inner.checkpointer.room_bytes.load(Ordering::Acquire);
+        assert!(room::slots_for(promised, 4_096) <= stats.free_slots, "{promised} bytes: {stats:?}");
+        assert!(database.check().unwrap().is_sound());
+        put(&database, "more", 500_000);
+        database.checkpoint().unwrap();
         assert!(database.check().unwrap().is_sound());
     }
 

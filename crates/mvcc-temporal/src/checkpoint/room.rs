@@ -6,6 +6,8 @@
 //! cleanly. Commits that only delete are accepted all the same.
 //!
 //! While a checkpoint is under way nobody asks for room: it is about to give some back, and asks itself when it is done.
+//! When nothing waits any more, what a burst of commits needed is given back, but for a part of the file's size, if the disk
+//! has so much beside that it can be had again.
 
 use std::io::ErrorKind;
 
@@ -16,6 +18,7 @@ use super::ground;
 use crate::database::Inner;
 use crate::error::CheckpointError;
 use crate::layers::Layers;
+use crate::maintenance::trim;
 use crate::sync::Ordering;
 
 /// Slots that are kept at first, and at most.
@@ -26,9 +29,14 @@ const LEFT_BYTES: u64 = 128 << 10;
 /// Slots for what a slice rewrites beside its rows: two slices of the smallest size, and the free-space map.
 const SLOTS_FOR_SLICES: u64 = 16;
 
+/// A store at rest keeps one slot for so many in use.
+const USED_FOR_ONE_KEPT: u64 = 16;
+/// Free slots beyond twice those that a store at rest keeps, from which on they are given back: it takes a few commits.
+const SLOTS_WORTH_IT: u64 = 1_024;
+
 /// Slots that fold so many bytes of row versions: twice as many as they fill, because pages are seldom full and what a slice
 /// frees can be used by the next but one.
-fn slots_for(bytes: u64, page_bytes: u64) -> u64 {
+pub(super) fn slots_for(bytes: u64, page_bytes: u64) -> u64 {
     let filled = bytes.checked_div(page_bytes).unwrap_or(0);
     filled.saturating_mul(2).saturating_add(SLOTS_FOR_SLICES)
 }
@@ -78,11 +86,39 @@ fn keep_for(inner: &Inner, bytes: u64) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Keeps room for as much as there was room for before, once a checkpoint has used it.
+/// Keeps room for as much as there was room for before, once a checkpoint has used it; less when nothing waits.
 pub(super) fn keep(inner: &Inner) -> Result<(), CheckpointError> {
     let (_, waiting) = inner.shared.stack.with(Layers::size);
     let before = inner.checkpointer.room_bytes.load(Ordering::Acquire);
-    keep_for(inner, before.max(waiting.saturating_mul(2)))
+    match at_rest(inner)?.filter(|_| waiting == 0) {
+        Some(slots) => give_back(inner, slots),
+        None => keep_for(inner, before.max(waiting.saturating_mul(2))),
+    }
+}
+
+/// Slots that a store at rest keeps free; `None` when it is not worth it to give back what is beyond, or the disk has not as
+/// much that it could be had again.
+fn at_rest(inner: &Inner) -> Result<Option<u64>, CheckpointError> {
+    let pages = ground(inner)?.pages().clone();
+    let (stats, page_bytes) = (pages.stats(), u64::from(pages.page_size().bytes()));
+    let slots = (stats.used_slots / USED_FOR_ONE_KEPT).clamp(SLOTS_MIN, SLOTS_MAX);
+    let is_worth_it = stats.free_slots > slots.saturating_mul(2).saturating_add(SLOTS_WORTH_IT);
+    let again = stats.free_slots.saturating_mul(page_bytes);
+    Ok((is_worth_it && leaves_some(inner, again)).then_some(slots))
+}
+
+/// Promises less, and then cuts the end of the file.
+fn give_back(inner: &Inner, slots: u64) -> Result<(), CheckpointError> {
+    let page_bytes = u64::from(ground(inner)?.pages().page_size().bytes());
+    let before = inner.checkpointer.room_bytes.load(Ordering::Acquire);
+    let bytes = bytes_of(slots, page_bytes).min(before);
+    inner.checkpointer.room_bytes.store(bytes, Ordering::Release);
+    match trim(inner, slots) {
+        Ok(()) | Err(CheckpointError::OutOfSpace { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let (_, waiting) = inner.shared.stack.with(Layers::size);
+    keep_for(inner, bytes.max(waiting.saturating_mul(2)))
 }
 
 /// Counts the room anew once the file was made shorter or its map made anew: there is no more than for what waits.
