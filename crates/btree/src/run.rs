@@ -69,7 +69,7 @@ impl LeafRun {
     ///
     /// # Errors
     /// When the leaf is damaged: the row reaches past its end, or its key is not behind the one before.
-    #[inline]
+    #[inline(always)]
     pub fn row(&self, place: usize) -> Result<RunRow<'_>, TreeError> {
         let leaf = Leaf::again(&self.page, self.layout)?;
         let row = leaf.row(place)?;

@@ -127,33 +127,36 @@ impl Scan {
                 Direction::Up => (&mut self.front, &mut self.back),
                 Direction::Down => (&mut self.back, &mut self.front),
             };
-            let found = match near.pop_front() {
+            let fetched = match near.pop_front() {
                 Ok(None) if self.drained => match far.pop_back() {
                     Ok(None) => return self.end(),
-                    found => found,
+                    left => left,
+                },
+                Ok(None) => match self.fetch(direction) {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
                 },
                 found => found,
             };
-            match found
-                .and_then(|row| if row.is_none() { self.fetch(direction).map(|()| None) } else { Ok(row) })
-            {
-                Ok(Some(row)) => return Some(Ok(self.took(row, direction))),
-                Ok(None) => {}
+            return match fetched {
+                Ok(row) => {
+                    self.note(row.as_ref(), direction);
+                    row.map(Ok)
+                }
                 Err(error) => {
                     self.ended = true;
-                    return Some(Err(error));
+                    Some(Err(error))
                 }
-            }
+            };
         }
     }
 
-    fn took(&self, row: KeyValue, direction: Direction) -> KeyValue {
-        match (&self.source.trace, direction) {
-            (Some(trace), Direction::Up) => trace.took_front(&row.0),
-            (Some(trace), Direction::Down) => trace.took_back(&row.0),
-            (None, _) => {}
+    fn note(&self, row: Option<&KeyValue>, direction: Direction) {
+        let (Some(trace), Some((key, _))) = (&self.source.trace, row) else { return };
+        match direction {
+            Direction::Up => trace.took_front(key),
+            Direction::Down => trace.took_back(key),
         }
-        row
     }
 
     fn end(&mut self) -> Option<Result<KeyValue, ReadError>> {

@@ -159,6 +159,7 @@ impl<'a> PastKeys<'a> {
 }
 
 /// A row of a run, with what its value begins with.
+#[inline(always)]
 pub(crate) fn run_row(run: &LeafRun, place: usize) -> Result<(RunRow<'_>, RowHead), ReadError> {
     let row = run.row(place).map_err(read_error)?;
     let wrong = || damaged("a tree of rows", &row.key_parts().concat(), "a row with its version");

@@ -182,6 +182,7 @@ impl Batch {
     }
 
     /// A row of a run; `None` for a deletion.
+    #[inline(always)]
     fn run_row(&mut self, run: usize, place: usize) -> Result<Option<KeyValue>, ReadError> {
         let Some(run) = self.runs.get(run) else { return Ok(None) };
         let (row, head) = run_row(run, place)?;
