@@ -209,7 +209,7 @@ impl Batch {
                 return Ok(Some((self.part(key), self.part(value))));
             };
             let (run, place) = (*run, places.next());
-            if places.len() == 0 {
+            if places.start >= places.end {
                 self.rows.pop_front();
             }
             if let Some(place) = place
@@ -229,7 +229,7 @@ impl Batch {
                 return Ok(Some((self.part(key), self.part(value))));
             };
             let (run, place) = (*run, places.next_back());
-            if places.len() == 0 {
+            if places.start >= places.end {
                 self.rows.pop_back();
             }
             if let Some(place) = place

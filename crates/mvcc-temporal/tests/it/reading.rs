@@ -203,8 +203,8 @@ fn scans_of_folded_rows_with_newer_ones_above_give_each_once_from_any_side() {
         for _ in 0..count {
             let number = random(&mut state) % 3_000;
             let mut key = format!("{number:04}").into_bytes();
-            key.resize(if number % 7 == 0 { 60 } else { 4 + number % 30 }, b'.');
-            let len = if number % 500 == 0 { 9_000 } else { number % 90 };
+            key.resize(if number.is_multiple_of(7) { 60 } else { 4 + number % 30 }, b'.');
+            let len = if number.is_multiple_of(500) { 9_000 } else { number % 90 };
             match random(&mut state) % 4 {
                 0 => {
                     txn.delete(T, &key).unwrap();
