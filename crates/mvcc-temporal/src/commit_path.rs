@@ -11,6 +11,7 @@ use crate::commit_entry::CommitEntry;
 use crate::database::Inner;
 use crate::error::{CheckpointError, CommitError};
 use crate::log_error::{commit_error, refusal};
+use crate::memtable::row_bytes;
 use crate::read_set::{ReadSet, joined};
 use crate::readers::Registration;
 use crate::record::{self, Row};
@@ -76,7 +77,7 @@ pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitErr
         let Some(prepared) = prepare(inner, intent)? else {
             return read_receipt(inner, view);
         };
-        slow_down(inner);
+        slow_down(inner, &prepared.item.rows);
         let _turn = inner.shared.turns.pass();
         let durability = if prepared.item.runs.is_empty() { durability } else { of_attached(durability) };
         // Where the commit is refused, their files go with the last handles: here, and not under a lock of the log.
@@ -89,9 +90,10 @@ pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitErr
     result
 }
 
-/// Waits as long as the checkpoint asks of a committer, in proportion to what waits to be folded.
-fn slow_down(inner: &Inner) {
-    let delay = inner.checkpointer.delay();
+/// Waits as long as the checkpoint asks of a committer, in proportion to what it writes and to what waits to be folded.
+fn slow_down(inner: &Inner, rows: &[Row]) {
+    let bytes = rows.iter().map(|row| row_bytes(&row.key, row.value.as_ref())).fold(0, u64::saturating_add);
+    let delay = inner.checkpointer.delay(inner, bytes);
     if !delay.is_zero() {
         inner.shared.counters.slowed.add(1);
         thread::sleep(delay);
@@ -108,7 +110,7 @@ pub(crate) fn submit(inner: &Inner, intent: Intent) -> Result<Submitted, CommitE
         let Some(prepared) = prepare(inner, intent)? else {
             return Ok(Submitted::Nothing(read_receipt(inner, view)?));
         };
-        slow_down(inner);
+        slow_down(inner, &prepared.item.rows);
         let _turn = inner.shared.turns.pass();
         let durability = if prepared.item.runs.is_empty() { durability } else { of_attached(durability) };
         let _runs = prepared.item.runs.clone();

@@ -78,7 +78,7 @@ mod write_set;
 pub mod wrong;
 
 pub use check::{CheckReport, Finding};
-pub use checkpoint::pace::{Recommendation, ReconcilerStats};
+pub use checkpoint::pace::{Recommendation, ReconcilerStats, simulation};
 pub use database::{Committed, Database};
 pub use error::{
     CheckpointError, CloseError, CommitError, ErrorKind, OpenError, PageSource, ReadError, Source, WriteError,

@@ -155,6 +155,12 @@ type RowEntry<'a> = SkipEntry<'a, RowKey, Option<ValueRef>>;
 /// average.
 const ROW_OVERHEAD_BYTES: u64 = 172;
 
+/// Bytes that a row version takes in a memtable.
+pub(crate) fn row_bytes(key: &ValueRef, value: Option<&ValueRef>) -> u64 {
+    let payload = key.len().saturating_add(value.map_or(0, |value| value.len()));
+    u64::try_from(payload).unwrap_or(u64::MAX).saturating_add(ROW_OVERHEAD_BYTES)
+}
+
 /// Older versions stepped over one by one before the next key is searched for instead.
 const STEPS_BEFORE_SEARCH: usize = 4;
 
@@ -203,8 +209,7 @@ impl Memtable {
 
     /// Adds a row version; called by the writer only.
     pub(crate) fn insert(&self, table: TableId, key: ValueRef, version: Version, value: Option<ValueRef>) {
-        let payload = key.len().saturating_add(value.as_ref().map_or(0, |value| value.len()));
-        let bytes = u64::try_from(payload).unwrap_or(u64::MAX).saturating_add(ROW_OVERHEAD_BYTES);
+        let bytes = row_bytes(&key, value.as_ref());
         let head = key_head(&key);
         self.filter.add(table, head, &key);
         self.rows.insert(RowKey { table, head, key, version }, value);

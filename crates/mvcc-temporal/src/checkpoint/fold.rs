@@ -19,7 +19,7 @@ use crate::ground::commit_row::{self, CommitRow};
 use crate::ground::meta::Meta;
 use crate::ground::{TableRoots, history_key, row, row_head};
 use crate::history::CommitInfo;
-use crate::memtable::{Memtable, RowVersion};
+use crate::memtable::{Memtable, RowVersion, row_bytes};
 use crate::runs::Merged;
 use crate::wrong::{self, Wrong};
 
@@ -76,6 +76,7 @@ impl Versions {
 pub(crate) struct Batch {
     rows: Vec<Versions>,
     bytes: usize,
+    memory_bytes: u64,
     /// Where the next slice begins; `None` when the memtable ends here.
     pub(crate) next: Option<Place>,
 }
@@ -88,7 +89,7 @@ impl Batch {
         limit: SliceLimit,
     ) -> Result<Self, CheckpointError> {
         let mut rows: Vec<Versions> = Vec::new();
-        let mut bytes = 0_usize;
+        let (mut bytes, mut memory_bytes) = (0_usize, 0_u64);
         let mut next = None;
         let from = from.map(|(table, key)| (*table, &**key));
         // In runs are only tables that come after those that are in memory beside them.
@@ -101,6 +102,7 @@ impl Batch {
         for row in in_memory.chain(in_runs) {
             let (table, version) = row?;
             let len = version.key.len().saturating_add(version.value.as_ref().map_or(0, |value| value.len()));
+            let in_memory = row_bytes(&version.key, version.value.as_ref());
             match rows.last_mut().filter(|last| last.table == table && last.key == version.key) {
                 Some(last) => last.older.push((version.version, version.value)),
                 None => {
@@ -112,9 +114,10 @@ impl Batch {
                 }
             }
             bytes = bytes.saturating_add(len);
+            memory_bytes = memory_bytes.saturating_add(in_memory);
         }
         rows.iter_mut().for_each(Versions::settle);
-        Ok(Self { rows, bytes, next })
+        Ok(Self { rows, bytes, memory_bytes, next })
     }
 
     /// Row versions.
@@ -131,9 +134,9 @@ impl Batch {
         }
     }
 
-    /// Bytes of keys and values.
-    pub(crate) fn bytes(&self) -> u64 {
-        u64::try_from(self.bytes).unwrap_or(u64::MAX)
+    /// Bytes that its row versions take in memory: what folding is counted in.
+    pub(crate) const fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 }
 

@@ -38,7 +38,7 @@ use crate::wrong::{self, Wrong};
 pub(crate) use background::{Alarm, start};
 use fold::Building;
 pub(crate) use fold::apply as apply_edits;
-use pace::{Controller, ReconcilerStats};
+use pace::{Controller, ReconcilerStats, Throttle};
 
 /// Why a checkpoint is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +59,7 @@ pub(crate) struct Checkpointer {
     running: Mutex<bool>,
     over: Condvar,
     controller: Mutex<Controller>,
-    /// What a committer waits now, in microseconds.
-    delay_micros: AtomicU64,
+    throttle: Throttle,
     /// Use passed 70 % of the budget, by prediction, so often.
     pub(crate) warnings: Counter,
     /// Somebody waits for the checkpoint, so it is not paced.
@@ -105,7 +104,7 @@ impl Checkpointer {
             running: Mutex::new(lock_rank::MVCC_CHECKPOINT, false),
             over: Condvar::new(),
             controller: Mutex::new(lock_rank::MVCC_PACE, Controller::new(budget)),
-            delay_micros: AtomicU64::new(0),
+            throttle: Throttle::new(budget),
             warnings: Counter::default(),
             asked: AtomicU64::new(0),
             released: AtomicU64::new(0),
@@ -124,13 +123,18 @@ impl Checkpointer {
     /// Takes what is waiting into account.
     pub(crate) fn observe(&self, inner: &Inner, bytes: u64) {
         let now = inner.shared.clock.monotonic();
-        let (is_warning, delay) = {
-            let mut controller = self.controller.lock();
-            (controller.observe(now, bytes), controller.delay())
-        };
+        let is_warning = self.controller.lock().observe(now, bytes);
         self.warnings.add(u64::from(is_warning));
-        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
-        self.delay_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// Takes how much a slice folded, and how long that took.
+    fn folded(&self, bytes: u64, took: Duration) {
+        let rate = {
+            let mut controller = self.controller.lock();
+            controller.folded(bytes, took);
+            controller.fold_rate()
+        };
+        self.throttle.set_fold_rate(rate);
     }
 
     /// The pause before the next slice, or the next look.
@@ -138,9 +142,10 @@ impl Checkpointer {
         self.controller.lock().pause()
     }
 
-    /// What a committer waits before it goes to the queue.
-    pub(crate) fn delay(&self) -> Duration {
-        Duration::from_micros(self.delay_micros.load(Ordering::Relaxed))
+    /// What a committer of so many bytes waits before it goes to the queue.
+    pub(crate) fn delay(&self, inner: &Inner, bytes: u64) -> Duration {
+        let (_, waiting) = inner.shared.stack.with(Layers::size);
+        self.throttle.delay(inner.shared.clock.monotonic(), waiting, bytes)
     }
 
     pub(crate) fn stats(&self) -> ReconcilerStats {
@@ -241,7 +246,7 @@ fn pace(inner: &Inner, bytes: u64, started: Duration) -> Result<(), CheckpointEr
     inner.shared.must_be_open()?;
     let checkpointer = &inner.checkpointer;
     let took = inner.shared.clock.monotonic().saturating_sub(started);
-    checkpointer.controller.lock().folded(bytes, took);
+    checkpointer.folded(bytes, took);
     let (_, waiting) = inner.shared.stack.with(Layers::size);
     checkpointer.observe(inner, waiting);
     if checkpointer.asked.load(Ordering::Acquire) == 0 {
@@ -277,6 +282,9 @@ pub(crate) fn publish(inner: &Inner, ground: &Arc<Ground>, gone: Option<&Arc<Mem
         Layers::new(memtables, Some(Arc::clone(ground)))
     });
     drop(before);
+    if let Some(gone) = gone {
+        inner.checkpointer.controller.lock().left(gone.byte_count());
+    }
     inner.checkpointer.let_go(gone);
 }
 

@@ -3,11 +3,18 @@
 //!
 //! *Use* is the bytes of row versions in memory against the budget for them. Its rate of change is followed by an
 //! exponential moving average, and what it will be when the next slice is due is predicted from that. The pause between
-//! two slices is 100 ms while use is low, 10 ms in between, and falls to 1 ms as use rises to the budget. A committer
-//! waits in proportion to how far use is above half, so a store that is written faster than it can fold becomes slower,
-//! and never stands still.
+//! two slices is 100 ms while use is low, 10 ms in between, and falls to 1 ms as use rises to the budget; use that was high
+//! a moment ago counts with a half-life of a second, so the rest of a burst does not wait for ever longer pauses. It is
+//! never so long that slices cannot keep up with what comes. A committer waits in proportion to what it writes and to how
+//! far use is above half, so a store that is written faster than it can fold becomes slower, and never stands still.
+
+#[doc(hidden)]
+pub mod simulation;
+mod throttle;
 
 use std::time::Duration;
+
+pub(crate) use throttle::Throttle;
 
 /// Below this use there is no hurry.
 const USE_LOW: f64 = 0.2;
@@ -20,6 +27,12 @@ const PAUSE_MIDDLE: Duration = Duration::from_millis(10);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// How much of a new rate goes into the average.
 const SMOOTHING: f64 = 0.3;
+/// Folding goes so many times as fast as bytes come, where it can, so that what is behind is caught up with.
+const CATCHING_UP: f64 = 1.5;
+/// A rate over a shorter time says nothing.
+const RATE_TIME_MIN: Duration = Duration::from_millis(1);
+/// Use that is over counts half after so many seconds.
+const USE_HALF_LIFE_SECONDS: f64 = 1.0;
 /// What a committer waits when use is at the budget; it grows with the square of what is above.
 const DELAY_AT_BUDGET: Duration = Duration::from_millis(1);
 /// What a committer waits at most, whatever the use.
@@ -65,9 +78,16 @@ pub(crate) struct Controller {
     budget_bytes: f64,
     depth_bytes: f64,
     rate: f64,
-    /// Bytes folded per second, averaged.
-    fold_rate: f64,
-    last: Option<Duration>,
+    /// Bytes that come per second, averaged.
+    arrival_rate: f64,
+    /// Bytes folded and seconds that took, the latest counted most, so that a small slice counts little.
+    folded: (f64, f64),
+    /// Bytes of the largest slice.
+    slice_bytes_max: f64,
+    /// The largest use, halved as time goes by.
+    recent: f64,
+    /// When rates were taken last, what was there then, and what left since.
+    base: Option<(Duration, f64, f64)>,
     is_high: bool,
 }
 
@@ -94,8 +114,11 @@ impl Controller {
             budget_bytes: to_float(budget_bytes.max(1)),
             depth_bytes: 0.0,
             rate: 0.0,
-            fold_rate: 0.0,
-            last: None,
+            arrival_rate: 0.0,
+            folded: (0.0, 0.0),
+            slice_bytes_max: 0.0,
+            recent: 0.0,
+            base: None,
             is_high: false,
         }
     }
@@ -103,29 +126,46 @@ impl Controller {
     /// Takes what is waiting at a time of a monotonic clock; true when it is predicted to pass 70 % of the budget and was
     /// not before.
     pub(crate) fn observe(&mut self, now: Duration, depth_bytes: u64) -> bool {
-        let depth = to_float(depth_bytes);
-        if let Some(last) = self.last {
-            let seconds = now.saturating_sub(last).as_secs_f64();
-            if seconds > 0.0 {
-                let rate = (depth - self.depth_bytes) / seconds;
-                self.rate += SMOOTHING * (rate - self.rate);
+        self.depth_bytes = to_float(depth_bytes);
+        match self.base {
+            Some((last, before, left)) if now.saturating_sub(last) >= RATE_TIME_MIN => {
+                let seconds = now.saturating_sub(last).as_secs_f64();
+                let change = self.depth_bytes - before;
+                self.rate += SMOOTHING * (change / seconds - self.rate);
+                self.arrival_rate += SMOOTHING * ((change + left).max(0.0) / seconds - self.arrival_rate);
+                self.recent *= 0.5_f64.powf(seconds / USE_HALF_LIFE_SECONDS);
+                self.base = Some((now, self.depth_bytes, 0.0));
             }
+            Some(_) => {}
+            None => self.base = Some((now, self.depth_bytes, 0.0)),
         }
-        self.last = Some(now);
-        self.depth_bytes = depth;
+        self.recent = self.recent.max(self.utilisation());
         let is_high = self.predicted() > USE_HIGH * self.budget_bytes;
         let was_high = std::mem::replace(&mut self.is_high, is_high);
         is_high && !was_high
     }
 
+    /// So many bytes are folded and are no longer waiting.
+    pub(crate) fn left(&mut self, bytes: u64) {
+        if let Some((_, _, left)) = &mut self.base {
+            *left += to_float(bytes);
+        }
+    }
+
     /// Takes how much a slice folded, and how long that took.
     pub(crate) fn folded(&mut self, bytes: u64, took: Duration) {
-        let seconds = took.as_secs_f64();
+        let (bytes, seconds) = (to_float(bytes), took.as_secs_f64());
         if seconds > 0.0 {
-            let rate = to_float(bytes) / seconds;
-            let known = if self.fold_rate > 0.0 { self.fold_rate } else { rate };
-            self.fold_rate = known + SMOOTHING * (rate - known);
+            let kept = 1.0 - SMOOTHING;
+            self.folded = (self.folded.0 * kept + bytes, self.folded.1 * kept + seconds);
+            self.slice_bytes_max = self.slice_bytes_max.max(bytes);
         }
+    }
+
+    /// Bytes folded per second, averaged; 0 before the first slice.
+    pub(crate) fn fold_rate(&self) -> f64 {
+        let (bytes, seconds) = self.folded;
+        if seconds > 0.0 { bytes / seconds } else { 0.0 }
     }
 
     fn utilisation(&self) -> f64 {
@@ -137,14 +177,18 @@ impl Controller {
         (self.depth_bytes + self.rate * pause).max(0.0)
     }
 
-    /// The pause before the next slice: by what is there or will be, whichever is more.
+    /// The pause before the next slice: by what is there, was there or will be, whichever is most, and no longer than lets
+    /// slices as large as the largest keep up with what comes.
     pub(crate) fn pause(&self) -> Duration {
-        pause_at(self.utilisation().max(self.predicted() / self.budget_bytes))
-    }
-
-    /// What a committer waits.
-    pub(crate) fn delay(&self) -> Duration {
-        delay_at(self.utilisation())
+        let by_use = pause_at(self.recent.max(self.predicted() / self.budget_bytes));
+        let fold_rate = self.fold_rate();
+        if fold_rate <= 0.0 || self.arrival_rate <= 0.0 {
+            return by_use;
+        }
+        let each = self.slice_bytes_max / (CATCHING_UP * self.arrival_rate);
+        let left = each - self.slice_bytes_max / fold_rate;
+        let left = Duration::try_from_secs_f64(left.max(0.0)).unwrap_or(PAUSE_MAX);
+        by_use.min(left.max(PAUSE_MIN))
     }
 
     pub(crate) fn stats(&self) -> ReconcilerStats {
@@ -155,7 +199,8 @@ impl Controller {
             high if high > USE_HIGH => Recommendation::Warning,
             _ => Recommendation::Good,
         };
-        let lag = if self.fold_rate > 0.0 { self.depth_bytes / self.fold_rate } else { 0.0 };
+        let fold_rate = self.fold_rate();
+        let lag = if fold_rate > 0.0 { self.depth_bytes / fold_rate } else { 0.0 };
         ReconcilerStats {
             depth_bytes: to_bytes(self.depth_bytes),
             utilisation,

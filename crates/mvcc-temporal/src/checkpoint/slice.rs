@@ -103,7 +103,7 @@ impl Slice {
             let batch = Batch::collect(sealed, next.as_ref(), limit)?;
             displaced = displaced.saturating_add(building.fold(&batch)?);
             rows = rows.saturating_add(batch.row_count());
-            bytes = bytes.saturating_add(batch.bytes());
+            bytes = bytes.saturating_add(batch.memory_bytes());
             left = batch.rest_of(left);
             next = batch.next;
             let is_full = left.keys == 0 || left.bytes == 0 || is_dirty(&building);
