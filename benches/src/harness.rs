@@ -176,6 +176,13 @@ where
     u32::try_from(count).map(f64::from).map_err(Into::into)
 }
 
+/// A count as a float: of bytes or of rows, where digits beyond 2^53 say nothing.
+pub(crate) fn as_float(count: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more digits")]
+    let float = count as f64;
+    float
+}
+
 /// Seconds as microseconds, for printing.
 pub(crate) fn micros(seconds: f64) -> String {
     format!("{:.1} µs", seconds * 1e6)

@@ -2,6 +2,9 @@
 //!
 //! Absolute times depend on the machine and the hour, so each benchmark runs its sides in turns within one process
 //! and judges the median of the ratios, round by round. A threshold that is missed makes the run fail.
+//!
+//! What takes minutes or gigabytes runs only with `--long`: `cargo xtask bench --long ten-million`. What needs a process of
+//! its own, to be killed or to live in little memory, starts this program again with `--child`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark talks to a person")]
 
@@ -11,8 +14,13 @@ mod commit;
 mod contest;
 mod evictions;
 mod harness;
+mod held_reader;
+mod opening;
+mod pacing;
+mod process;
 mod readers;
 mod stalls;
+mod ten_million;
 mod versions;
 mod workload;
 
@@ -27,6 +35,12 @@ use harness::{BenchError, Report};
 struct Arguments {
     /// Run only the benchmarks whose name contains this text.
     filter: Option<String>,
+    /// Run the benchmarks that take minutes and gigabytes, and only these.
+    #[arg(long)]
+    long: bool,
+    /// What this process does for the one that started it.
+    #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
+    child: Option<Vec<String>>,
     /// Keep the ratios under this name in `target/bench`.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,
@@ -59,6 +73,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("durability-levels", |scale, report| commit::levels(scale.rounds, report)),
     ("log-codec", |scale, report| codec::message_pack_against_json(scale.rounds, report)),
     ("readers", |scale, report| readers::threads(scale.rounds, report)),
+    ("controller", |_, report| pacing::controller(report)),
     ("stalls", |_, report| stalls::readers(report)),
     ("evictions", |_, report| evictions::churn(report)),
     ("versions", |scale, report| versions::of_one_key(scale.rounds, report)),
@@ -66,9 +81,25 @@ const BENCHMARKS: &[Benchmark] = &[
     ("peers", contest::run),
 ];
 
+/// Those that take minutes and gigabytes.
+const LONG_BENCHMARKS: &[Benchmark] = &[
+    ("held-reader", |_, report| held_reader::allowances(report)),
+    ("opening", |scale, report| opening::after_a_kill(scale.rounds, report)),
+    ("ten-million", |_, report| ten_million::in_a_gibibyte(report)),
+];
+
+/// What a process does that another one started.
+type Child = (&'static str, fn(&[String]) -> Result<(), BenchError>);
+
+const CHILDREN: &[Child] = &[("opening", opening::child), ("ten-million", ten_million::child)];
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let done = match &arguments.child {
+        Some(words) => process::be_child(CHILDREN, words).map(|()| true),
+        None => run(&arguments),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -86,7 +117,8 @@ fn run(arguments: &Arguments) -> Result<bool, BenchError> {
         rows: usize::try_from(arguments.rows)?,
     };
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|filter| name.contains(filter));
-    for (name, benchmark) in BENCHMARKS.iter().filter(|(name, _)| wanted(name)) {
+    let benchmarks = if arguments.long { LONG_BENCHMARKS } else { BENCHMARKS };
+    for (name, benchmark) in benchmarks.iter().filter(|(name, _)| wanted(name)) {
         println!("\n{name}");
         benchmark(scale, &mut report)?;
     }

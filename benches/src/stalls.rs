@@ -11,6 +11,7 @@ use keepstone_mvcc_temporal::{Database, Read as _};
 use keepstone_vfs::OsVfs;
 
 use crate::harness::{BenchError, Bound, Report, percentile};
+use crate::process::ThreadTimes;
 use crate::workload::{TABLE, commit_rows, key, open, scramble, untimed_checkpoints, value};
 
 /// Rows that are read, settled.
@@ -20,27 +21,63 @@ const COMMITTED_ROWS: u64 = 575_000;
 /// How long the loops run that nobody ends.
 const ALONE: Duration = Duration::from_secs(2);
 
-/// Times reads until `done`, in microseconds, sorted.
-fn read_until(database: &Database, done: &dyn Fn() -> bool) -> Result<Vec<f64>, BenchError> {
+/// Reads between two looks at what the kernel counts.
+const READS: u64 = 16;
+
+/// Where the time of a few reads went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stall {
+    /// On a processor.
+    ran: Duration,
+    /// Ready to run, while others did: the scheduler's doing.
+    queued: Duration,
+    /// On a lock or a disk: the store's doing.
+    blocked: Duration,
+}
+
+/// The reads of a loop.
+#[derive(Debug)]
+struct Reads {
+    /// Of each, in microseconds, sorted.
+    times: Vec<f64>,
+    /// The most of each kind, over a few reads.
+    ran_max: Duration,
+    queued_max: Duration,
+    blocked_max: Duration,
+}
+
+/// Times reads until `done`.
+fn read_until(database: &Database, done: &dyn Fn() -> bool) -> Result<Reads, BenchError> {
     let mut times = Vec::with_capacity(1 << 22);
-    let mut at = scramble(0);
+    let mut most = Stall::default();
+    let mut counted = ThreadTimes::new()?;
+    let (mut at, mut before, mut began) = (scramble(0), counted.now()?, Instant::now());
     while !done() {
-        at = scramble(at);
-        let key = key(at % ROWS);
-        let start = Instant::now();
-        let found = database.get(TABLE, key)?;
-        times.push(start.elapsed().as_secs_f64() * 1e6);
-        black_box(found.ok_or("a row is missing")?);
+        for _ in 0..READS {
+            at = scramble(at);
+            let key = key(at % ROWS);
+            let start = Instant::now();
+            let found = database.get(TABLE, key)?;
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+            black_box(found.ok_or("a row is missing")?);
+        }
+        let (now, all) = (counted.now()?, began.elapsed());
+        let (ran, queued) = (now.ran.saturating_sub(before.ran), now.queued.saturating_sub(before.queued));
+        let blocked = all.saturating_sub(ran).saturating_sub(queued);
+        most.ran = most.ran.max(ran);
+        most.queued = most.queued.max(queued);
+        most.blocked = most.blocked.max(blocked);
+        (before, began) = (now, Instant::now());
     }
     times.sort_by(f64::total_cmp);
-    Ok(times)
+    Ok(Reads { times, ran_max: most.ran, queued_max: most.queued, blocked_max: most.blocked })
 }
 
 /// Times reads while `work` runs on another thread.
 fn beside(
     database: &Database,
     work: impl FnOnce() -> Result<(), BenchError> + Send,
-) -> Result<Vec<f64>, BenchError> {
+) -> Result<Reads, BenchError> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
@@ -83,27 +120,37 @@ pub(crate) fn readers(report: &mut Report) -> Result<(), BenchError> {
     let folding = beside(&database, || Ok(database.checkpoint()?))?;
     let slices = database.stats().checkpoint_slices - slices;
     println!("  the checkpoint took {slices} slices");
-    let [of_alone, of_computing, of_committing, of_folding] = [&alone, &computing, &committing, &folding]
-        .map(|times| [percentile(times, 0.5), percentile(times, 0.999), percentile(times, 1.0)]);
-    for (name, times, [median, high, max]) in [
-        ("alone", &alone, of_alone),
-        ("beside a computing thread", &computing, of_computing),
-        ("beside a 100 MB commit", &committing, of_committing),
-        ("beside its checkpoint", &folding, of_folding),
+    let figures = |reads: &Reads| [0.5, 0.999, 1.0].map(|part| percentile(&reads.times, part));
+    for (name, reads) in [
+        ("alone", &alone),
+        ("beside a computing thread", &computing),
+        ("beside a 100 MB commit", &committing),
+        ("beside its checkpoint", &folding),
     ] {
+        let [median, high, max] = figures(reads);
         println!(
             "  a read {name}: median {median:.1} µs, p99.9 {high:.1} µs, max {max:.0} µs, of {}",
-            times.len()
+            reads.times.len()
+        );
+        let [ran, queued, blocked] =
+            [reads.ran_max, reads.queued_max, reads.blocked_max].map(|time| time.as_secs_f64() * 1e3);
+        println!(
+            "    of {READS} reads at most {ran:.2} ms on a processor, {queued:.1} ms in its queue, {blocked:.2} ms blocked"
         );
     }
-    let [_, high_computing, max_computing] = of_computing;
-    for (name, [_, high, max]) in [("a 100 MB commit", of_committing), ("its checkpoint", of_folding)] {
+    let [_, high_computing, max_computing] = figures(&computing);
+    for (name, reads) in [("a 100 MB commit", &committing), ("its checkpoint", &folding)] {
+        let [_, high, max] = figures(reads);
         report.ratio(
             &format!("p99.9 of reads beside {name} ÷ computing"),
             high / high_computing,
             Bound::Printed,
         );
         report.ratio(&format!("longest read beside {name} ÷ computing"), max / max_computing, Bound::Printed);
+        // What the store itself holds a reader up is to be a millisecond at most.
+        let stalled = reads.blocked_max.max(reads.ran_max).as_secs_f64() * 1e3;
+        let name = format!("beside {name}: the longest stall but for the scheduler, in ms");
+        report.ratio(&name, stalled, Bound::Printed);
     }
     database.close()?;
     Ok(())

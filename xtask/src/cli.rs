@@ -98,6 +98,9 @@ pub(crate) struct BenchArgs {
     /// Compare with the results kept under this name.
     #[arg(long, value_name = "NAME")]
     pub(crate) baseline: Option<String>,
+    /// The benchmarks that take minutes and gigabytes, and only these.
+    #[arg(long)]
+    pub(crate) long: bool,
     /// Only benchmarks whose name contains this.
     pub(crate) filter: Option<String>,
 }

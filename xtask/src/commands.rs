@@ -138,6 +138,7 @@ pub(crate) fn bench(workspace: &Workspace, args: &BenchArgs) -> Result<(), Error
         named.into_iter().filter_map(|(option, name)| Some([option.to_owned(), name.clone()?])).flatten();
     Task::cargo(["run", "--release", "--package", "keepstone-benches", "--"])
         .args(named)
+        .args(args.long.then(|| "--long".to_owned()))
         .args(args.filter.clone())
         .limit(LONG_RUN_LIMIT)
         .run()
