@@ -295,10 +295,14 @@ impl<S: LogSink> Writer<S> {
         }
     }
 
-    /// Does something while nobody is on the way to the disk.
+    /// Does something while nobody is on the way to the disk. A segment with large side files ends there, so that they can go
+    /// with what was there before.
     pub(crate) fn between_groups<T>(&self, act: impl FnOnce() -> T) -> Result<T, CloseError> {
         self.may_act()?;
-        self.with_turn(|| Ok(act()))
+        self.with_turn(|| {
+            self.rotate_if_heavy()?;
+            Ok(act())
+        })
     }
 
     /// Rewrites the header of the current segment with another mark.

@@ -33,9 +33,17 @@ pub(crate) struct SegmentInfo {
 }
 
 impl SegmentInfo {
+    fn side_bytes(&self) -> u64 {
+        self.sides.iter().map(|(_, length)| *length).sum()
+    }
+
     fn bytes(&self) -> u64 {
-        let sides: u64 = self.sides.iter().map(|(_, length)| *length).sum();
-        self.header.length.saturating_add(sides)
+        self.header.length.saturating_add(self.side_bytes())
+    }
+
+    /// Whether its side files are larger than it is.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.side_bytes() > self.header.length
     }
 }
 

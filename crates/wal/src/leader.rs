@@ -11,6 +11,7 @@ use std::time::Duration;
 use keepstone_types::Lsn;
 use keepstone_vfs::IoError;
 
+use crate::catalog::SegmentInfo;
 use crate::error::PoisonCause;
 use crate::group::Proven;
 use crate::keeper::{NoSpare, micros_of};
@@ -287,9 +288,24 @@ impl<'a, S: LogSink> Lead<'a, S> {
 impl<S: LogSink> Writer<S> {
     /// Makes sure that the current segment, or a fresh one, has room for a group.
     pub(crate) fn secure_room(&self, length: usize) -> Result<(), NoRoom> {
-        if self.tail.lock().has_room(length) {
-            return Ok(());
+        if self.tail.lock().has_room(length) { Ok(()) } else { self.rotate(true) }
+    }
+
+    /// Ends the current segment when the side files that it names are larger than it is, and it names them until it goes. On
+    /// a full disk it stays. Only who leads may call this.
+    pub(crate) fn rotate_if_heavy(&self) -> Result<(), PoisonCause> {
+        let is_heavy = {
+            let state = self.read_side.catalog.state.lock();
+            state.segments.back().is_some_and(SegmentInfo::is_heavy)
+        };
+        match if is_heavy { self.rotate(false) } else { Ok(()) } {
+            Ok(()) | Err(NoRoom::Full(_)) => Ok(()),
+            Err(NoRoom::Broken(cause)) => Err(cause),
         }
+    }
+
+    /// Begins a fresh segment.
+    fn rotate(&self, is_full: bool) -> Result<(), NoRoom> {
         let spare = self.spare().map_err(|none| match none {
             NoSpare::Failed(error) if error.is_out_of_space() => NoRoom::Full(error),
             NoSpare::Failed(error) => NoRoom::Broken(PoisonCause::Io(error)),
@@ -314,7 +330,7 @@ impl<S: LogSink> Writer<S> {
         };
         match rotated {
             Ok(rotated) => {
-                self.note_rotated(rotated, filled_in);
+                self.note_rotated(rotated, filled_in, is_full);
                 Ok(())
             }
             Err(RotateError::NoRoom(error)) => {
@@ -328,20 +344,20 @@ impl<S: LogSink> Writer<S> {
         }
     }
 
-    fn note_rotated(&self, rotated: Rotated, filled_in: Duration) {
+    fn note_rotated(&self, rotated: Rotated, filled_in: Duration, is_full: bool) {
         {
             let mut state = self.read_side.catalog.state.lock();
             if let Some(last) = state.segments.back_mut().filter(|last| last.header.number == rotated.ended) {
                 last.end = Some(rotated.end);
             }
             let sides = Vec::new();
-            state.segments.push_back(crate::catalog::SegmentInfo { header: rotated.begun, end: None, sides });
+            state.segments.push_back(SegmentInfo { header: rotated.begun, end: None, sides });
         }
         self.now_durable(rotated.synced, self.read_side.visible.load(Ordering::Acquire));
         self.counters.rotations.add(1);
         {
             let mut state = self.keeper.state.lock();
-            if filled_in < FILLED_FAST {
+            if is_full && filled_in < FILLED_FAST {
                 let longer = state.spare_len.saturating_mul(2);
                 state.spare_len = longer.min(self.options.segment_bytes_max);
             }

@@ -311,7 +311,8 @@ impl<S: LogSink> Log<S> {
     }
 
     /// Runs `act` between two groups: everything that was applied is published, and nothing is applied meanwhile. Committers
-    /// wait, so `act` must be short, and it must not call the log.
+    /// wait, so `act` must be short, and it must not call the log. When the side files of the current segment are larger than
+    /// it is, it ends there: they go with their segment, and it would take many more before it is full.
     ///
     /// # Errors
     /// When the log is poisoned or closed; `act` is not run then.

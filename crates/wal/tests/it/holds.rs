@@ -67,6 +67,29 @@ fn released_side_files_go_with_their_segment() {
     assert_eq!(sides(), left);
 }
 
+/// Side files are large beside the records that name them: a segment could name any number of them before it is full.
+#[test]
+fn side_files_go_with_what_was_released_although_their_segment_is_not_full() {
+    let disk = MemoryVfs::new();
+    let options = small().side_file_threshold(5_000);
+    let log = open(&disk, options.clone()).unwrap();
+    let sides = || disk.list(dir()).unwrap().iter().filter(|entry| entry.name.ends_with(".side")).count();
+    for at in 0..2 {
+        log.append(long_record(at, 300_000)).unwrap();
+    }
+    assert_eq!((sides(), segments(&disk).len()), (2, 1));
+    log.between_groups(|| ()).unwrap();
+    assert_eq!(log.release(Lsn::new(2)).unwrap(), Lsn::new(3), "the segment ended between the groups");
+    assert_eq!((sides(), segments(&disk).len()), (0, 1));
+    // Without large records a segment is filled first.
+    log.append(record("small")).unwrap();
+    log.between_groups(|| ()).unwrap();
+    assert_eq!(log.release(Lsn::new(3)).unwrap(), Lsn::new(3));
+    drop(log);
+    let (_, found, _) = replay(&disk, options).unwrap();
+    assert_eq!(found.iter().map(|(lsn, _)| lsn.get()).collect::<Vec<_>>(), [3]);
+}
+
 #[test]
 fn pins_hold_over_reopening_until_they_are_released_or_hold_too_much() {
     let disk = MemoryVfs::new();
