@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use keepstone_types::ValueRef;
+use keepstone_types::{Packer, ValueRef};
 
 use crate::catalog::TableId;
 use crate::error::{CommitError, ReadError};
@@ -38,6 +38,8 @@ pub(crate) struct WriteSet {
     bytes: usize,
     /// What was too much for memory, oldest first, each with how often it was merged.
     runs: Vec<(u32, Arc<Run>)>,
+    /// Where small keys and values are.
+    packer: Packer,
 }
 
 /// What is committed.
@@ -47,6 +49,9 @@ pub(crate) struct FinishedWrites {
     /// Newest first; then `rows` are those of the store's own table alone.
     pub(crate) runs: Box<[Arc<Run>]>,
 }
+
+/// Bytes of what was overwritten that blocks may hold beside as much as is still there.
+const OVERWRITTEN_BYTES_MAX: usize = 1 << 20;
 
 impl WriteSet {
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,6 +99,7 @@ impl WriteSet {
         let key_len = key.len();
         let rows = self.row_count.saturating_add(1);
         let bytes = self.bytes.saturating_add(key_len).saturating_add(value_len);
+        let (key, value) = (self.packer.pack(key), value.map(|value| self.packer.pack(value)));
         let replaced = Arc::make_mut(&mut self.rows).entry(table).or_default().insert(key, value);
         (self.row_count, self.bytes) = match replaced {
             Some(old) => {
@@ -102,7 +108,22 @@ impl WriteSet {
             }
             None => (rows, bytes),
         };
+        if self.packer.packed_bytes() > self.bytes.saturating_mul(2).saturating_add(OVERWRITTEN_BYTES_MAX) {
+            self.pack_again();
+        }
         Ok(())
+    }
+
+    /// Lets go the blocks that hold mostly what was overwritten.
+    fn pack_again(&mut self) {
+        let packer = &mut self.packer;
+        *packer = Packer::default();
+        for rows in Arc::make_mut(&mut self.rows).values_mut() {
+            let mut again = |bytes: ValueRef| packer.pack(ValueRef::copy_from(&bytes));
+            let packed =
+                std::mem::take(rows).into_iter().map(|(key, value)| (again(key), value.map(&mut again)));
+            *rows = packed.collect();
+        }
     }
 
     /// Writes what is in memory to a run when it takes more than `bytes_max`.
@@ -119,7 +140,7 @@ impl WriteSet {
     }
 
     /// Writes what is in memory to a run, but for the rows of the store's own table, and merges runs when there are many.
-    /// After an error everything is as before.
+    /// After an error everything that was written is still there.
     fn spill(&mut self, folder: &Arc<RunFolder>) -> Result<(), CommitError> {
         let is_own = |(table, _): &(&TableId, _)| **table != TableId::SYSTEM;
         let run = folder.build(|sink| {
@@ -135,6 +156,7 @@ impl WriteSet {
         self.row_count = system.as_ref().map_or(0, BTreeMap::len);
         self.bytes = system.iter().flatten().map(len).fold(0, usize::saturating_add);
         self.rows = Arc::new(system.into_iter().map(|rows| (TableId::SYSTEM, rows)).collect());
+        self.packer = Packer::default();
         self.runs.push((0, run));
         self.merge_runs(folder)
     }
@@ -283,6 +305,25 @@ mod tests {
         let finished = writes.finish(&folder()).unwrap();
         assert_eq!(finished.rows, [Row { table, key: value("k"), value: None }]);
         assert!(finished.runs.is_empty());
+    }
+
+    #[test]
+    fn what_is_overwritten_again_and_again_does_not_pile_up() {
+        let mut writes = WriteSet::default();
+        let table = TableId::FIRST_USER;
+        for number in 0..20_000_u32 {
+            writes.set(table, ValueRef::copy_from(&number.to_be_bytes()), Some(value("small"))).unwrap();
+            writes.set(table, value("counter"), Some(ValueRef::from(vec![7; 1_000]))).unwrap();
+        }
+        let most = 2 * writes.bytes + OVERWRITTEN_BYTES_MAX;
+        assert!(
+            writes.packer.packed_bytes() <= most,
+            "{} bytes for {}",
+            writes.packer.packed_bytes(),
+            writes.bytes
+        );
+        assert_eq!((writes.row_count, writes.bytes), (20_001, 20_000 * 9 + 1_007));
+        assert_eq!(writes.get(table, &77_u32.to_be_bytes()).unwrap(), Some(Some(value("small"))));
     }
 
     #[test]

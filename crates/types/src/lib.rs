@@ -52,5 +52,5 @@ pub use id::{NodeId, ParseIdError, StoreId, TimeOrderedIds};
 pub use lsn::Lsn;
 pub use page::{Generation, PageId, PageRef};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
-pub use value::{ValueChunk, ValueRef};
+pub use value::{Packer, ValueChunk, ValueRef};
 pub use version::{ParseVersionError, Timeline, Version};

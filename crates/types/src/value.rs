@@ -201,9 +201,77 @@ impl ValueChunk {
     }
 }
 
+/// Puts many small byte strings into few blocks of memory. They are freed block by block: an allocator that has to merge
+/// hundreds of thousands of small pieces stalls whoever asks it for a large one next.
+///
+/// A block is no larger than what was put into those before it, so little stays empty. It lives as long as any of its
+/// strings. What is held in the view itself needs no block.
+#[derive(Debug, Default)]
+pub struct Packer {
+    block: ValueChunk,
+    packed_bytes: usize,
+}
+
+/// Bytes of a block at most.
+const BLOCK_LEN_MAX: usize = 16 << 10;
+/// Longer strings are left where they are.
+const PACKED_LEN_MAX: usize = 1 << 10;
+/// Bytes that are packed before the first block is made.
+const UNPACKED_BYTES: usize = 1 << 10;
+
+impl Packer {
+    /// The same bytes, in a block when they are few, in the view itself when they are very few.
+    #[must_use]
+    pub fn pack(&mut self, bytes: ValueRef) -> ValueRef {
+        let len = bytes.len();
+        if len > PACKED_LEN_MAX || matches!(bytes.0, View::Held { .. }) {
+            return bytes;
+        }
+        if let Some(held) = View::held(&[&bytes]) {
+            return ValueRef(held);
+        }
+        let before = self.packed_bytes;
+        self.packed_bytes = before.saturating_add(len);
+        if before < UNPACKED_BYTES {
+            return bytes;
+        }
+        if self.block.free() < len {
+            self.block = ValueChunk::with_capacity(before.clamp(PACKED_LEN_MAX, BLOCK_LEN_MAX));
+        }
+        self.block.push(&[&bytes])
+    }
+
+    /// Bytes that were packed into blocks since the beginning, whatever became of them.
+    #[must_use]
+    pub const fn packed_bytes(&self) -> usize {
+        self.packed_bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_small_strings_share_few_blocks() {
+        let mut packer = Packer::default();
+        let text = |number: usize| format!("value {number:044}").into_bytes();
+        let values: Vec<ValueRef> =
+            (0..10_000).map(|number| packer.pack(ValueRef::from(text(number)))).collect();
+        for (number, value) in values.iter().enumerate() {
+            assert_eq!(**value, text(number));
+        }
+        let follows = |pair: &[ValueRef]| pair[0].as_ptr().wrapping_add(pair[0].len()) == pair[1].as_ptr();
+        let breaks = values.windows(2).filter(|pair| !follows(pair)).count();
+        assert!(breaks <= UNPACKED_BYTES / 50 + 10_000 * 50 / (BLOCK_LEN_MAX - 50) + 10, "{breaks} blocks");
+        let long = ValueRef::from(vec![1; PACKED_LEN_MAX + 1]);
+        assert_eq!(packer.pack(long.clone()).as_ptr(), long.as_ptr(), "what is long stays where it is");
+        assert_eq!(packer.packed_bytes(), 500_000);
+        for value in [ValueRef::copy_from(b"short"), ValueRef::from(b"short".to_vec())] {
+            assert!(matches!(packer.pack(value).0, View::Held { .. }));
+        }
+        assert_eq!(packer.packed_bytes(), 500_000);
+    }
 
     #[test]
     fn slices_share_memory_and_know_their_bounds() {
@@ -214,6 +282,7 @@ mod tests {
         assert_eq!(value.slice(..10), None);
         assert_eq!(part.into_owned(), b"stone");
     }
+
     #[test]
     fn parts_of_a_chunk_outlive_it_and_what_does_not_fit_has_its_own_memory() {
         let (first, second) = ([1; 30], [2; 40]);
