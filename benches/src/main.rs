@@ -19,6 +19,7 @@ mod opening;
 mod pacing;
 mod process;
 mod readers;
+mod splits;
 mod stalls;
 mod ten_million;
 mod versions;
@@ -74,6 +75,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("log-codec", |scale, report| codec::message_pack_against_json(scale.rounds, report)),
     ("readers", |scale, report| readers::threads(scale.rounds, report)),
     ("controller", |_, report| pacing::controller(report)),
+    ("splits", |_, report| splits::of_loads(report)),
     ("stalls", |_, report| stalls::readers(report)),
     ("evictions", |_, report| evictions::churn(report)),
     ("versions", |scale, report| versions::of_one_key(scale.rounds, report)),

@@ -146,11 +146,12 @@ pub(crate) fn readers(report: &mut Report) -> Result<(), BenchError> {
             high / high_computing,
             Bound::Printed,
         );
+        report.ratio(&format!("p99.9 of reads beside {name}, in ms"), high / 1e3, Bound::AtMost(1.0));
         report.ratio(&format!("longest read beside {name} ÷ computing"), max / max_computing, Bound::Printed);
-        // What the store itself holds a reader up is to be a millisecond at most.
-        let stalled = reads.blocked_max.max(reads.ran_max).as_secs_f64() * 1e3;
-        let name = format!("beside {name}: the longest stall but for the scheduler, in ms");
-        report.ratio(&name, stalled, Bound::Printed);
+        // The kernel counts time on a processor by the tick, so a stall of the store's own shows where it is far above that.
+        let name = format!("longest time of a few reads on a processor beside {name} ÷ computing");
+        let ran = reads.ran_max.as_secs_f64() / computing.ran_max.as_secs_f64();
+        report.ratio(&name, ran, Bound::AtMost(4.0));
     }
     database.close()?;
     Ok(())
