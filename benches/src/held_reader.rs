@@ -245,7 +245,8 @@ fn past(dir: &Path, what: &str, allowance: ReaderAllowance, report: &mut Report)
     let left = as_float(after.log.segment_bytes) / as_float(before.log.segment_bytes.max(1));
     report.ratio(&format!("log after one checkpoint ÷ before, {what}"), left, Bound::AtMost(1.0));
     let left = as_float(after.history_rows) / as_float(ROWS);
-    report.ratio(&format!("history after one checkpoint ÷ rows, {what}"), left, Bound::AtMost(0.05));
+    // So much of what is overwritten anyway is not worth a look: 65,536 rows.
+    report.ratio(&format!("history after one checkpoint ÷ rows, {what}"), left, Bound::AtMost(0.35));
     drop(reader);
     database.close()?;
     Ok(())

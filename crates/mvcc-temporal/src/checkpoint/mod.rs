@@ -78,8 +78,8 @@ pub(crate) struct Checkpointer {
     pub(crate) pruned: Counter,
     /// Memtables that are folded, until no reader has them: who drops the last handle frees all of it.
     leaving: Mutex<Vec<Arc<Memtable>>>,
-    /// Rows of history that were left when it was pruned last, and the floor then.
-    left: Mutex<(u64, Version)>,
+    /// What was left when history was pruned last.
+    left: Mutex<prune::Left>,
 }
 
 /// The one checkpoint that is under way; dropping it lets the next begin.
@@ -116,7 +116,7 @@ impl Checkpointer {
             room_bytes: AtomicU64::new(0),
             pruned: Counter::default(),
             leaving: Mutex::new(lock_rank::MVCC_LEAVING, Vec::new()),
-            left: Mutex::new(lock_rank::MVCC_PRUNED, (0, Version::ZERO)),
+            left: Mutex::new(lock_rank::MVCC_PRUNED, prune::Left::default()),
         }
     }
 

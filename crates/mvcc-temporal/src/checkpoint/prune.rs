@@ -121,18 +121,38 @@ pub(crate) fn kept(inner: &Inner) -> Result<Kept, CheckpointError> {
 
 /// History grows by so many rows before it is looked through unasked.
 const WORTH_ROWS: u64 = 65_536;
+/// What was kept for a reader is looked through once it has gone, when there are so many rows.
+const LEFT_WORTH_ROWS: u64 = WORTH_ROWS / 4;
 
-/// Prunes when history has doubled since it was pruned last, and retention lets something go.
+/// What was left when history was pruned last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    rows: u64,
+    floor: Version,
+    /// The oldest version below the floor that was kept for a reader or a name.
+    oldest: Option<Version>,
+}
+
+/// Prunes when history has doubled since it was pruned last and retention lets something go, or when the reader or name is
+/// gone for which most of what is left was kept.
 pub(crate) fn when_worth_it(inner: &Inner) -> Result<(), CheckpointError> {
     let history = ground(inner)?.meta().history.rows();
-    let (left, floor) = *inner.checkpointer.left.lock();
-    if history < left.saturating_mul(2).saturating_add(WORTH_ROWS) {
-        return Ok(());
+    let left = *inner.checkpointer.left.lock();
+    let has_doubled = history >= left.rows.saturating_mul(2).saturating_add(WORTH_ROWS)
+        && retained_from(inner, &*ground(inner)?)? > left.floor;
+    if has_doubled || (left.rows >= LEFT_WORTH_ROWS && is_gone(inner, left)?) {
+        prune(inner)?;
     }
-    if retained_from(inner, &*ground(inner)?)? <= floor {
-        return Ok(());
-    }
-    prune(inner).map(drop)
+    Ok(())
+}
+
+/// Whether nobody needs the oldest version any more that something was kept for.
+fn is_gone(inner: &Inner, left: Left) -> Result<bool, CheckpointError> {
+    let Some(oldest) = left.oldest else { return Ok(false) };
+    // Whoever is past the allowance counts no longer.
+    watch_readers(inner)?;
+    let is_held = inner.shared.readers.raise_floor(left.floor).binary_search(&oldest).is_ok();
+    Ok(!is_held && !named_versions(inner)?.contains(&oldest))
 }
 
 /// Prunes everything that need not stay. The caller runs the checkpoint, and none is half done.
@@ -150,7 +170,8 @@ pub(crate) fn prune(inner: &Inner) -> Result<Pruned, CheckpointError> {
     }
     pruned.commits = prune_commits(inner, &kept)?;
     inner.checkpointer.pruned.add(pruned.rows);
-    *inner.checkpointer.left.lock() = (ground(inner)?.meta().history.rows(), kept.floor);
+    let rows = ground(inner)?.meta().history.rows();
+    *inner.checkpointer.left.lock() = Left { rows, floor: kept.floor, oldest: kept.points.first().copied() };
     Ok(pruned)
 }
 
@@ -340,6 +361,38 @@ mod tests {
         });
         let kept = Kept::new(floor, slots.into_iter().chain(names));
         assert!(snapshot.is_err() || kept.has(named), "version {named} is read and not kept");
+    }
+
+    /// What was kept for a reader goes with the first checkpoint after it, not when as much again has come.
+    #[test]
+    fn what_a_reader_kept_goes_when_it_has_gone() {
+        const ROWS: u32 = 40_000;
+        let options = DatabaseOptions::default().retention(Retention::None);
+        let log = options.log.clone().tending(keepstone_wal::Tending::Caller);
+        let (vfs, clock) = (Arc::new(MemoryVfs::new()), Arc::new(ManualClock::default()));
+        let database = Database::open_with(vfs, clock, Path::new("/store"), options.log(log)).unwrap();
+        let write = |rows: u32, value: &str| {
+            let mut txn = database.begin().unwrap();
+            for row in 0..rows {
+                txn.put("t", row.to_be_bytes(), value.as_bytes()).unwrap();
+            }
+            txn.commit().unwrap();
+            database.checkpoint().unwrap();
+            database.stats().history_rows
+        };
+        assert_eq!(write(ROWS, "1"), 0);
+        let reader = database.snapshot().unwrap();
+        assert_eq!(write(ROWS, "2"), u64::from(ROWS), "not worth a look");
+        assert_eq!(write(ROWS, "3"), u64::from(ROWS), "what is kept for the reader");
+        assert_eq!(write(1, "4"), u64::from(ROWS) + 1);
+        let looks = database.stats().pages.commits;
+        assert_eq!(write(1, "5"), u64::from(ROWS) + 2, "looked through once");
+        let commits = database.stats().pages.commits - looks;
+        drop(reader);
+        assert_eq!(write(1, "6"), 0);
+        let looks = database.stats().pages.commits;
+        assert_eq!(write(1, "7"), 1, "nothing is left of it");
+        assert_eq!(database.stats().pages.commits - looks, commits);
     }
 
     fn version(raw: u64) -> Version {
