@@ -14,6 +14,8 @@ use crate::sync::{AtomicU64, Ordering};
 const FOLD_RATE_FIRST: u64 = 32 << 20;
 /// Bytes per second that folding is taken to reach at least, however slow a disk is for a moment.
 const FOLD_RATE_MIN: f64 = 1_048_576.0;
+/// A committer waits for so many others of its size at most: a small commit does not wait for a large one to be folded.
+const OTHERS_MAX: u32 = 64;
 /// What a committer waits at the budget, in multiples of the time that folding its bytes takes.
 const COST_AT_BUDGET: f64 = 2.0;
 /// The same for each budget more.
@@ -53,19 +55,23 @@ impl Throttle {
     pub(crate) fn delay(&self, now: Duration, waiting: u64, bytes: u64) -> Duration {
         let utilisation = to_float(waiting) / to_float(self.budget_bytes);
         if utilisation <= USE_SLOWED {
+            if self.booked.load(Ordering::Relaxed) != 0 {
+                self.booked.store(0, Ordering::Relaxed);
+            }
             return Duration::ZERO;
         }
         let least = delay_at(utilisation);
         let rate = to_float(self.fold_rate.load(Ordering::Relaxed)).max(FOLD_RATE_MIN);
         let seconds = cost_at(utilisation) * to_float(bytes) / rate;
-        let cost = micros(Duration::try_from_secs_f64(seconds).unwrap_or(DELAY_MAX));
-        let now = micros(now);
+        let cost = Duration::try_from_secs_f64(seconds).unwrap_or(DELAY_MAX);
+        let most = cost.saturating_mul(OTHERS_MAX).saturating_add(DELAY_MAX);
+        let (now, cost) = (micros(now), micros(cost));
         let mut booked = self.booked.load(Ordering::Relaxed);
         loop {
             let until = booked.max(now).saturating_add(cost);
             let (set, failed) = (Ordering::Relaxed, Ordering::Relaxed);
             match self.booked.compare_exchange(booked, until, set, failed) {
-                Ok(_) => return least.max(Duration::from_micros(until.saturating_sub(now))),
+                Ok(_) => return least.max(Duration::from_micros(until.saturating_sub(now)).min(most)),
                 Err(found) => booked = found,
             }
         }
@@ -126,6 +132,16 @@ mod tests {
         assert_eq!(throttle.delay(NOW, 0, 1 << 20), Duration::ZERO, "nothing is booked while there is room");
         let later = NOW + one * 20;
         assert_eq!(throttle.delay(later, BUDGET, 100 << 10), one, "what is over is forgotten");
+    }
+
+    #[test]
+    fn a_small_commit_does_not_wait_for_a_large_one() {
+        let throttle = folding(to_float(10 << 20));
+        assert!(throttle.delay(NOW, BUDGET, 100 << 20) > Duration::from_secs(19));
+        let small = throttle.delay(NOW, BUDGET, 200);
+        assert!(small <= DELAY_MAX + Duration::from_millis(3), "{small:?}");
+        assert_eq!(throttle.delay(NOW, BUDGET / 2, 200), Duration::ZERO);
+        assert!(throttle.delay(NOW, BUDGET, 200) <= Duration::from_millis(1), "what was booked is forgotten");
     }
 
     #[test]
