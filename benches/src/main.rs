@@ -90,10 +90,8 @@ const LONG_BENCHMARKS: &[Benchmark] = &[
     ("ten-million", |_, report| ten_million::in_a_gibibyte(report)),
 ];
 
-/// What a process does that another one started.
-type Child = (&'static str, fn(&[String]) -> Result<(), BenchError>);
-
-const CHILDREN: &[Child] = &[("opening", opening::child), ("ten-million", ten_million::child)];
+/// What processes do that this program starts.
+const CHILDREN: &[process::Role] = &[("opening", opening::child), ("ten-million", ten_million::child)];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use crate::harness::BenchError;
 
+/// What a process does that another one started, by name.
+pub(crate) type Role = (&'static str, fn(&[String]) -> Result<(), BenchError>);
+
 /// Does what the process that started this one asks: the first word names it.
-pub(crate) fn be_child(
-    children: &[(&str, fn(&[String]) -> Result<(), BenchError>)],
-    words: &[String],
-) -> Result<(), BenchError> {
+pub(crate) fn be_child(children: &[Role], words: &[String]) -> Result<(), BenchError> {
     let (name, arguments) = words.split_first().ok_or("no child is named")?;
     let child = children.iter().find(|(known, _)| known == name);
     let (_, run) = child.ok_or_else(|| format!("there is no child {name}"))?;

@@ -1,6 +1,7 @@
 //! Ten million small nodes through the facade, in a process that has 1 GiB with the pages of its files: that it ends, how
 //! fast, how long a committer waited, how large the store is, and what a point read costs cold and warm.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -75,14 +76,15 @@ fn import(dir: &str, nodes: u64) -> Result<(), BenchError> {
         if told.elapsed() > Duration::from_secs(10) {
             told = Instant::now();
             let (stats, resident) = (store.stats(), process::memory_bytes("VmRSS")? >> 20);
-            eprintln!(
+            writeln!(
+                io::stderr(),
                 "    {:>4.0} s: {from} nodes, {resident} MiB resident, {} MiB not folded, {} slices, {} slowed, longest commit {:.3} s",
                 start.elapsed().as_secs_f64(),
                 stats.memory_bytes >> 20,
                 stats.checkpoint_slices,
                 stats.slowed,
                 longest.as_secs_f64()
-            );
+            )?;
         }
     }
     println!("seconds {}", start.elapsed().as_secs_f64());
