@@ -74,16 +74,29 @@ fn number(bytes: &[u8]) -> u64 {
 
 /// A key of the map, owned or borrowed: what makes searching without allocation possible.
 trait AsRowPlace {
+    /// What nearly every comparison is decided by.
+    fn front(&self) -> (TableId, KeyHead);
+
     fn place(&self) -> RowPlace<'_>;
 }
 
 impl AsRowPlace for RowPlace<'_> {
+    #[inline]
+    fn front(&self) -> (TableId, KeyHead) {
+        (self.table, self.head)
+    }
+
     fn place(&self) -> RowPlace<'_> {
         *self
     }
 }
 
 impl AsRowPlace for RowKey {
+    #[inline]
+    fn front(&self) -> (TableId, KeyHead) {
+        (self.table, self.head)
+    }
+
     fn place(&self) -> RowPlace<'_> {
         RowPlace { table: self.table, head: self.head, key: &self.key, version: Reverse(self.version) }
     }
@@ -111,7 +124,7 @@ impl PartialOrd for dyn AsRowPlace + '_ {
 
 impl Ord for dyn AsRowPlace + '_ {
     fn cmp(&self, other: &Self) -> Order {
-        self.place().cmp(&other.place())
+        self.front().cmp(&other.front()).then_with(|| self.place().cmp(&other.place()))
     }
 }
 
@@ -140,7 +153,7 @@ impl PartialOrd for RowKey {
 
 impl Ord for RowKey {
     fn cmp(&self, other: &Self) -> Order {
-        self.place().cmp(&other.place())
+        self.front().cmp(&other.front()).then_with(|| self.place().cmp(&other.place()))
     }
 }
 
