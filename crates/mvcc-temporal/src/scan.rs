@@ -3,8 +3,8 @@
 //! Invariants:
 //! * A scan reads one version, which is kept for it; between calls it holds nothing else. It fetches rows in batches that
 //!   grow, each from the layers as they then are, and re-enters by key for the next.
-//! * `rest` is what neither side has fetched yet, but for what their last batches have. The front yields its batch, then `rest`, then what the back fetched and
-//!   did not yield; the back likewise. So each row comes once, whichever way it is asked for.
+//! * `rest` is what neither side has fetched yet, but for what their last batches have. The front yields its batch, then `rest`,
+//!   then what the back fetched and did not yield; the back likewise. So each row comes once, whichever way it is asked for.
 //! * After an error it ends.
 
 pub(crate) mod batch;

@@ -3,7 +3,8 @@
 //! What a commit waits is what its bytes take to be folded, times twice the square of how far use is above half, 1 at the
 //! budget; beyond that it grows as steeply as it does there. Committers that come together are booked one behind the other, so
 //! all of them together write no faster than is folded, as long as they are no more than 64 of a size: memory settles near
-//! its budget. Nobody is refused, nobody waits for a checkpoint, nor longer than it would take to fold all that is in memory twice.
+//! its budget. Nobody is refused, nobody waits for a checkpoint, nor longer than it would take to fold all that is in memory
+//! twice.
 
 use std::time::Duration;
 
