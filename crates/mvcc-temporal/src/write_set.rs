@@ -249,7 +249,8 @@ mod tests {
             let table = TableId::new(u32::try_from(draw(4)).unwrap());
             let key = draw(300).to_be_bytes()[6..].to_vec();
             let large = draw(500) == 0;
-            let new = (draw(4) > 0).then(|| ValueRef::from(vec![step as u8; if large { 30_000 } else { 9 }]));
+            let [tag, ..] = step.to_le_bytes();
+            let new = (draw(4) > 0).then(|| ValueRef::from(vec![tag; if large { 30_000 } else { 9 }]));
             writes.set(table, ValueRef::copy_from(&key), new.clone()).unwrap();
             model.insert((table, key), new);
             if draw(30) == 0 {

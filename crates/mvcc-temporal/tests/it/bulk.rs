@@ -123,11 +123,10 @@ fn a_store_that_was_not_closed_has_what_was_committed_and_no_file_of_what_was_no
     let committed = bulk(&database, 0..ROWS, 1);
     let mut open = database.begin().unwrap();
     write_rows(&mut open, 0..ROWS, 2);
-    let copy = disk.clone();
-    std::mem::forget(open);
-    std::mem::forget(database);
-    // The lock is the process's; a copy of the files is another store.
-    let copy = copied(&copy);
+    // What is there when a process is killed.
+    let copy = copied(&disk);
+    drop(open);
+    drop(database);
     let files = run_files(&copy);
     let database = open_on(Arc::new(copy.clone()), unfolded()).unwrap();
     assert_eq!(database.visible_version(), committed);
