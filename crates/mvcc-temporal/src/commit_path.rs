@@ -15,7 +15,7 @@ use crate::memtable::row_bytes;
 use crate::read_set::{ReadSet, joined};
 use crate::readers::Registration;
 use crate::record::{self, Row};
-use crate::runs::{Run, RunRef};
+use crate::runs::{Run, RunRef, bytes_of, rows_of};
 use crate::sync::{Arc, Ordering, thread};
 use crate::txn::{Isolation, Receipt};
 use crate::window::{Basis, Footprint, Refusal};
@@ -48,6 +48,10 @@ struct Prepared {
     record: Record,
     item: CommitItem,
     entry: Arc<CommitEntry>,
+    durability: Option<Durability>,
+    /// Held until the log has answered: the files of a commit that is refused go with the last handles, and not under a lock
+    /// of the log.
+    runs: Box<[Arc<Run>]>,
 }
 
 /// A commit that was handed to the log, or a transaction that wrote nothing.
@@ -69,7 +73,7 @@ fn read_receipt(inner: &Inner, view: Version) -> Result<Receipt, CommitError> {
 
 /// Commits and waits.
 pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitError> {
-    let (txn, began, durability) = (intent.txn, intent.held.version(), intent.durability);
+    let (txn, began) = (intent.txn, intent.held.version());
     let view = intent.view;
     let started = inner.shared.clock.monotonic();
     let result = (|| {
@@ -79,10 +83,8 @@ pub(crate) fn commit(inner: &Inner, intent: Intent) -> Result<Receipt, CommitErr
         };
         slow_down(inner, &prepared.item.rows);
         let _turn = inner.shared.turns.pass();
-        let durability = if prepared.item.runs.is_empty() { durability } else { of_attached(durability) };
-        // Where the commit is refused, their files go with the last handles: here, and not under a lock of the log.
-        let _runs = prepared.item.runs.clone();
-        let done = inner.log.commit(prepared.record, prepared.item, durability);
+        let done = inner.log.commit(prepared.record, prepared.item, prepared.durability);
+        drop(prepared.runs);
         done.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
         Ok(receipt(&prepared.entry))
     })();
@@ -102,7 +104,7 @@ fn slow_down(inner: &Inner, rows: &[Row]) {
 
 /// Hands the commit to the log.
 pub(crate) fn submit(inner: &Inner, intent: Intent) -> Result<Submitted, CommitError> {
-    let (txn, began, durability) = (intent.txn, intent.held.version(), intent.durability);
+    let (txn, began) = (intent.txn, intent.held.version());
     let view = intent.view;
     let started = inner.shared.clock.monotonic();
     let result = (|| {
@@ -112,9 +114,8 @@ pub(crate) fn submit(inner: &Inner, intent: Intent) -> Result<Submitted, CommitE
         };
         slow_down(inner, &prepared.item.rows);
         let _turn = inner.shared.turns.pass();
-        let durability = if prepared.item.runs.is_empty() { durability } else { of_attached(durability) };
-        let _runs = prepared.item.runs.clone();
-        let ticket = inner.log.submit(prepared.record, prepared.item, durability);
+        let ticket = inner.log.submit(prepared.record, prepared.item, prepared.durability);
+        drop(prepared.runs);
         let ticket = ticket.map_err(|error| commit_error(&inner.shared, txn, began, error))?;
         Ok(Submitted::Queued { txn, began, started, ticket, entry: prepared.entry })
     })();
@@ -181,14 +182,14 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
     let FinishedWrites { rows, runs } = intent.writes.finish(&inner.runs)?;
     must_have_room(inner, &rows)?;
     let keys = rows.iter().map(|row| (row.table, row.key.clone())).collect();
-    let (record, entry) = if runs.is_empty() {
-        (Record::new(RecordKind::COMMIT, record::encode(&rows)), CommitEntry::new(keys))
+    let (record, entry, durability) = if runs.is_empty() {
+        let record = Record::new(RecordKind::COMMIT, record::encode(&rows));
+        (record, CommitEntry::new(keys), intent.durability)
     } else {
         must_have_room_for_runs(inner, &runs)?;
         let references: Vec<RunRef> = runs.iter().map(|run| *run.reference()).collect();
-        let in_runs = references.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add);
         let record = Record::new(RecordKind::ATTACH, record::encode_attach(&references, &rows));
-        (record, CommitEntry::on_runs(keys, in_runs))
+        (record, CommitEntry::on_runs(keys, rows_of(&references)), of_attached(intent.durability))
     };
     let spans = joined(runs.iter().flat_map(|run| run.spans().iter().cloned()).collect());
     let basis = match intent.isolation {
@@ -217,15 +218,15 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
         false => Footprint::of_runs(&entry, &spans),
     });
     let before = (Version::ZERO, Timestamp::EPOCH);
-    let item = CommitItem { entry: Arc::clone(&entry), rows, runs, basis, footprint, before };
-    Ok(Some(Prepared { record, item, entry }))
+    let item = CommitItem { entry: Arc::clone(&entry), rows, runs: runs.clone(), basis, footprint, before };
+    Ok(Some(Prepared { record, item, entry, durability, runs }))
 }
 
 /// Refuses a commit with runs when the disk has no room to fold them into. That room is looked for and not written ahead:
 /// it would be written twice. Where it is taken by somebody else before they are folded, nothing is lost; they are folded
 /// when there is room.
 fn must_have_room_for_runs(inner: &Inner, runs: &[Arc<Run>]) -> Result<(), CommitError> {
-    let bytes = runs.iter().map(|run| run.reference().bytes).fold(0, u64::saturating_add);
+    let bytes = bytes_of(runs);
     if room::disk_has(inner, bytes) {
         return Ok(());
     }

@@ -25,7 +25,7 @@ use crate::catalog::TableId;
 use crate::commit_index::CommitIndex;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
-use crate::runs::Run;
+use crate::runs::{Run, bytes_of};
 use crate::sync::{Arc, AtomicU64, Ordering, SkipEntry, SkipMap};
 use key_filter::KeyFilter;
 
@@ -269,7 +269,7 @@ impl Memtable {
 
     /// Bytes of keys and values in runs.
     pub(crate) fn run_bytes(&self) -> u64 {
-        self.runs.iter().map(|run| run.reference().bytes).fold(0, u64::saturating_add)
+        bytes_of(&self.runs)
     }
 
     /// The version of a key in the runs, if they have it and it is at or below `at`.

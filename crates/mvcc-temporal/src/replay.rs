@@ -16,7 +16,7 @@ use crate::key_range::KeyRange;
 use crate::layers::View;
 use crate::merge::{Direction, Merge};
 use crate::record::{CommitRecord, decode, is_commit};
-use crate::runs::RunFolder;
+use crate::runs::{RunFolder, rows_of};
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering};
 
@@ -214,8 +214,7 @@ impl<'a> Replay<'a> {
 
     fn insert(&self, lsn: Lsn, commit: CommitRecord) -> Result<(), OpenError> {
         let keys = commit.rows.iter().map(|row| (row.table, row.key.clone())).collect();
-        let in_runs = commit.runs.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add);
-        let entry = CommitEntry::on_runs(keys, in_runs);
+        let entry = CommitEntry::on_runs(keys, rows_of(&commit.runs));
         entry.admit(commit.version, commit.time, lsn);
         if !commit.runs.is_empty() {
             let mut runs = Vec::with_capacity(commit.runs.len());

@@ -10,7 +10,7 @@ use crate::error::{CommitError, ReadError};
 use crate::key_range::{KeyRange, borrowed};
 use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::record::Row;
-use crate::runs::{Merged, Run, RunError, RunFolder};
+use crate::runs::{Merged, Run, RunFolder};
 use crate::sync::Arc;
 
 /// Rows by table and key; no value is a deletion.
@@ -182,13 +182,10 @@ impl WriteSet {
         Ok(())
     }
 
-    /// What is to be committed; with runs, everything that is not the store's own is in them and their names are durable.
+    /// What is to be committed; with runs, everything that is not the store's own is in them.
     pub(crate) fn finish(mut self, folder: &Arc<RunFolder>) -> Result<FinishedWrites, CommitError> {
-        if !self.runs.is_empty() {
-            if self.rows.keys().any(|table| *table != TableId::SYSTEM) {
-                self.spill(folder)?;
-            }
-            folder.sync_names().map_err(|error| CommitError::from(RunError::from(error)))?;
+        if !self.runs.is_empty() && self.rows.keys().any(|table| *table != TableId::SYSTEM) {
+            self.spill(folder)?;
         }
         let runs = self.newest_runs().cloned().collect();
         let tables = Arc::try_unwrap(self.rows).unwrap_or_else(|shared| (*shared).clone());

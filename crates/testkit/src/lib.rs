@@ -10,6 +10,7 @@
 
 pub mod crash;
 pub mod fault_disk;
+pub mod format_page;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod slow_disk;

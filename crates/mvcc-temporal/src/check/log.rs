@@ -9,6 +9,7 @@ use crate::database::Database;
 use crate::layers::{Layers, View};
 use crate::record::{CommitRecord, decode, is_commit};
 use crate::replay::{Sequence, folded_tables};
+use crate::runs::rows_of;
 use crate::shared::Shared;
 use crate::sync::Arc;
 
@@ -105,7 +106,7 @@ impl Held {
         });
         match entry {
             Some(entry) => {
-                let in_runs = commit.runs.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add);
+                let in_runs = rows_of(&commit.runs);
                 let rows = u64::try_from(commit.rows.len()).unwrap_or(u64::MAX);
                 let stored = (commit.time, lsn, rows.saturating_add(in_runs));
                 let known = (entry.time(), entry.lsn(), entry.row_count());

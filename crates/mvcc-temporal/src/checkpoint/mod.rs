@@ -299,6 +299,11 @@ pub(crate) fn completed(mark: [u8; 16]) -> u64 {
     mark.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+/// Removes the runs of records through `lsn`.
+fn release_runs(inner: &Inner, lsn: Lsn) -> Result<(), CheckpointError> {
+    inner.runs.release(lsn).map_err(|error| CheckpointError::Runs { source: error.into() })
+}
+
 /// Tells the log which generation is complete, and lets go what every header on disk has.
 fn release(inner: &Inner) -> Result<(), CheckpointError> {
     let ground = ground(inner)?;
@@ -322,8 +327,7 @@ fn release(inner: &Inner) -> Result<(), CheckpointError> {
     marked.map_err(|error| CheckpointError::Log { source: Box::new(sync_error(error)) })?;
     let released = inner.log.release(meta.through_lsn);
     released.map_err(|error| CheckpointError::Log { source: error.into() })?;
-    let removed = inner.runs.release(meta.through_lsn);
-    removed.map_err(|error| CheckpointError::Runs { source: error.into() })?;
+    release_runs(inner, meta.through_lsn)?;
     inner.checkpointer.released.store(meta.through_lsn.get(), Ordering::Release);
     Ok(())
 }

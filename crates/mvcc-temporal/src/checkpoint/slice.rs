@@ -8,7 +8,7 @@ use std::time::Duration;
 use keepstone_types::{Lsn, Version};
 
 use super::fold::{Batch, Building, Place, SliceLimit};
-use super::{begin_slice, commit_slice, ground, pace, publish, retire};
+use super::{begin_slice, commit_slice, ground, pace, publish, release_runs, retire};
 use crate::database::Inner;
 use crate::error::CheckpointError;
 use crate::log_error::sync_error;
@@ -47,9 +47,15 @@ pub(super) fn fold_memtable(inner: &Inner, sealed: &Arc<Memtable>) -> Result<(),
             }
             Err(error) => return Err(error),
         };
-        let Some(next) = slice.finish(inner, sealed, started)? else { return Ok(()) };
-        from = Some(next);
+        from = slice.finish(inner, sealed, started)?;
+        if from.is_none() {
+            break;
+        }
     }
+    if wrong::is(Wrong::RunRemovedEarly) {
+        release_runs(inner, upto.1)?;
+    }
+    Ok(())
 }
 
 /// Where new pages may go.
@@ -129,12 +135,6 @@ impl Slice {
     ) -> Result<Option<Place>, CheckpointError> {
         inner.shared.readers.keep(self.displaced);
         publish(inner, &Arc::new(self.folded), self.next.is_none().then_some(sealed));
-        if self.next.is_none() && wrong::is(Wrong::RunRemovedEarly) {
-            inner
-                .runs
-                .release(upto_of(sealed))
-                .map_err(|error| CheckpointError::Runs { source: error.into() })?;
-        }
         wrong::published();
         let checkpointer = &inner.checkpointer;
         checkpointer.slices.add(1);
@@ -145,11 +145,6 @@ impl Slice {
         }
         Ok(self.next)
     }
-}
-
-/// The record of a memtable's last commit.
-fn upto_of(sealed: &Memtable) -> Lsn {
-    sealed.commits().last().map_or(Lsn::ZERO, |last| last.lsn())
 }
 
 fn is_dirty(building: &Building) -> bool {

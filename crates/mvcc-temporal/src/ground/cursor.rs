@@ -75,7 +75,8 @@ impl Ground {
     }
 }
 
-fn seek_up(tree: &mut Cursor<'_, PageFile>, from: &Bound<ValueRef>) -> Result<(), ReadError> {
+/// Moves a cursor over a tree to the first row behind a bound.
+pub(crate) fn seek_up(tree: &mut Cursor<'_, PageFile>, from: &Bound<ValueRef>) -> Result<(), ReadError> {
     match from {
         Bound::Unbounded => tree.seek_first(),
         Bound::Included(key) => tree.seek(key),
@@ -87,7 +88,8 @@ fn seek_up(tree: &mut Cursor<'_, PageFile>, from: &Bound<ValueRef>) -> Result<()
     .map_err(read_error)
 }
 
-fn seek_down(tree: &mut Cursor<'_, PageFile>, to: &Bound<ValueRef>) -> Result<(), ReadError> {
+/// Moves a cursor over a tree to the last row before a bound.
+pub(crate) fn seek_down(tree: &mut Cursor<'_, PageFile>, to: &Bound<ValueRef>) -> Result<(), ReadError> {
     match to {
         Bound::Unbounded => tree.seek_last(),
         Bound::Excluded(key) => tree.seek_before(key),

@@ -25,7 +25,7 @@ use crate::history::CommitInfo;
 use crate::memtable::{FoundRow, RowVersion};
 use crate::sync::Arc;
 use commit_row::CommitRow;
-pub(crate) use cursor::{GroundCursor, run_row};
+pub(crate) use cursor::{GroundCursor, run_row, seek_down, seek_up};
 use meta::Meta;
 use row::RowHead;
 

@@ -163,8 +163,7 @@ impl RunSink<'_> {
 }
 
 impl RunFolder {
-    /// Builds a run of the rows that `fill` adds. Its file is on stable storage when this returns; its name is when
-    /// [`RunFolder::sync_names`] does.
+    /// Builds a run of the rows that `fill` adds. Its file is on stable storage when this returns, name included.
     pub(crate) fn build(
         self: &Arc<Self>,
         fill: impl FnOnce(&mut RunSink<'_>) -> Result<(), RunError>,

@@ -9,7 +9,7 @@ use keepstone_types::ValueRef;
 use super::{Run, TREE, place, split};
 use crate::catalog::TableId;
 use crate::error::ReadError;
-use crate::ground::{damaged, read_error};
+use crate::ground::{damaged, read_error, seek_down, seek_up};
 use crate::key_range::KeyRange;
 use crate::merge::Direction;
 
@@ -31,18 +31,18 @@ impl<'a> RunCursor<'a> {
         direction: Direction,
     ) -> Result<Self, ReadError> {
         let mut cursor = run.tree().cursor();
-        match (direction, &range.from, &range.to) {
-            (Direction::Up, Bound::Unbounded, _) => cursor.seek(&place(table, &[])),
-            (Direction::Up, Bound::Included(key), _) => cursor.seek(&place(table, key)),
-            (Direction::Up, Bound::Excluded(key), _) => cursor.seek(&after(place(table, key))),
-            (Direction::Down, _, Bound::Excluded(key)) => cursor.seek_before(&place(table, key)),
-            (Direction::Down, _, Bound::Included(key)) => cursor.seek_before(&after(place(table, key))),
-            (Direction::Down, _, Bound::Unbounded) => match table.next() {
-                Some(next) => cursor.seek_before(&place(next, &[])),
-                None => cursor.seek_last(),
+        let bound = |of: &Bound<ValueRef>| of.as_ref().map(|key| ValueRef::from(place(table, key)));
+        let start = |table| ValueRef::from(place(table, &[]));
+        match direction {
+            Direction::Up => match bound(&range.from) {
+                Bound::Unbounded => seek_up(&mut cursor, &Bound::Included(start(table)))?,
+                from => seek_up(&mut cursor, &from)?,
+            },
+            Direction::Down => match (bound(&range.to), table.next()) {
+                (Bound::Unbounded, Some(next)) => seek_down(&mut cursor, &Bound::Excluded(start(next)))?,
+                (to, _) => seek_down(&mut cursor, &to)?,
             },
         }
-        .map_err(read_error)?;
         Ok(Self { run, cursor, table, direction })
     }
 
@@ -67,10 +67,4 @@ impl<'a> RunCursor<'a> {
         }
         .map_err(read_error)
     }
-}
-
-/// The first place behind another.
-fn after(mut place: Vec<u8>) -> Vec<u8> {
-    place.push(0);
-    place
 }

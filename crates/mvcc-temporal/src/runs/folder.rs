@@ -98,11 +98,6 @@ impl RunFolder {
         PageFile::create(Arc::clone(&self.vfs), path, self.store, self.options())
     }
 
-    /// Makes the names of the runs durable.
-    pub(crate) fn sync_names(&self) -> Result<(), IoError> {
-        self.vfs.sync_dir(&self.dir)
-    }
-
     /// Removes a file that no record names. What cannot be removed now is removed when the store is opened.
     pub(super) fn discard(&self, path: &Path) {
         self.vfs.remove(path).unwrap_or_default();

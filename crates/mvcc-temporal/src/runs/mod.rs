@@ -47,6 +47,16 @@ pub(crate) struct RunRef {
     pub(crate) root: TreeRoot,
 }
 
+/// Rows of some runs, each counted in every run it stands in.
+pub(crate) fn rows_of(runs: &[RunRef]) -> u64 {
+    runs.iter().map(|run| run.root.rows()).fold(0, u64::saturating_add)
+}
+
+/// Bytes of keys and values in some runs.
+pub(crate) fn bytes_of(runs: &[Arc<Run>]) -> u64 {
+    runs.iter().map(|run| run.reference.bytes).fold(0, u64::saturating_add)
+}
+
 /// A key and the number of its table in front.
 fn place(table: TableId, key: &[u8]) -> Vec<u8> {
     let mut place = Vec::with_capacity(key.len().saturating_add(4));
