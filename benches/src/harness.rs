@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Whatever stops a benchmark.
@@ -82,6 +82,17 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Bytes of all files of a folder and below, each as `bytes_of` says.
+pub(crate) fn bytes_below(dir: &Path, bytes_of: fn(&fs::Metadata) -> u64) -> Result<u64, BenchError> {
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(dir)? {
+        let (path, found) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        let more = if found.is_dir() { bytes_below(&path, bytes_of)? } else { bytes_of(&found) };
+        bytes = bytes.saturating_add(more);
+    }
+    Ok(bytes)
 }
 
 /// The middle value; 0 of nothing.

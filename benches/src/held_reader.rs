@@ -13,7 +13,7 @@ use keepstone_mvcc_temporal::{
 };
 use keepstone_vfs::OsVfs;
 
-use crate::harness::{BenchError, Bound, Report, as_float};
+use crate::harness::{BenchError, Bound, Report, as_float, bytes_below};
 use crate::process;
 use crate::workload::{TABLE, key, open, scramble, value};
 
@@ -64,7 +64,7 @@ struct Peak {
 impl Peak {
     fn look(&mut self, database: &Database) -> Result<(), BenchError> {
         self.resident = self.resident.max(process::memory_bytes("VmRSS")?);
-        self.files = self.files.max(process::bytes_of(database.dir())?);
+        self.files = self.files.max(bytes_below(database.dir(), std::fs::Metadata::len)?);
         self.log = self.log.max(database.stats().log.segment_bytes);
         Ok(())
     }

@@ -92,17 +92,6 @@ pub(crate) fn drop_caches(dir: &Path) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Bytes of all files of a folder and below, as their length says and as the disk counts them.
-pub(crate) fn bytes_of(dir: &Path) -> Result<u64, BenchError> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        bytes += if meta.is_dir() { bytes_of(&entry.path())? } else { meta.len() };
-    }
-    Ok(bytes)
-}
-
 /// A memory cgroup of its own, whose processes together, with the pages of files they touch, have so many bytes; gone when
 /// dropped.
 #[derive(Debug)]

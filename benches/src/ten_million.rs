@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keepstone::{Collection, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::harness::{BenchError, Bound, Report, as_float, percentile};
+use crate::harness::{BenchError, Bound, Report, as_float, bytes_below, percentile};
 use crate::process::{self, MemoryGroup, ThreadTimes};
 use crate::workload::scramble;
 
@@ -176,7 +176,7 @@ pub(crate) fn in_a_gibibyte(report: &mut Report) -> Result<(), BenchError> {
         figure("resident-max")? / f64::from(1 << 20),
         group.bytes_max()? >> 20
     );
-    let (raw, stored) = (raw_bytes(nodes)?, process::bytes_of(&dir)?);
+    let (raw, stored) = (raw_bytes(nodes)?, bytes_below(&dir, std::fs::Metadata::len)?);
     println!("  {} MiB of keys and bodies, {} MiB on disk", raw >> 20, stored >> 20);
     process::drop_caches(&dir)?;
     let reads = process::finish(start("read")?)?;

@@ -21,7 +21,7 @@ use std::path::Path;
 use keepstone_mvcc_temporal::Retention;
 
 use crate::Scale;
-use crate::harness::{BenchError, Bound, Report, median, number, per_round};
+use crate::harness::{BenchError, Bound, Report, bytes_below, median, number, per_round};
 use crate::workload::{Row, rows};
 use engine::Engine;
 
@@ -160,7 +160,7 @@ fn sizes(mut sides: Vec<Side>, rows: u64, report: &mut Report) -> Result<(), Ben
             if is_compacted {
                 engine = engine.compact()?;
             }
-            let bytes = number(bytes_of(folder.path())?)?;
+            let bytes = number(bytes_below(folder.path(), bytes_on_disk)?)?;
             println!("  {what}: {name} {:.1} MB", bytes / 1e6);
             figures.push(vec![bytes / rows]);
             measured.push(Side { name, folder, engine });
@@ -169,16 +169,6 @@ fn sizes(mut sides: Vec<Side>, rows: u64, report: &mut Report) -> Result<(), Ben
         sides = measured;
     }
     sides.into_iter().try_for_each(|side| side.engine.close())
-}
-
-/// Bytes that a folder takes on disk.
-fn bytes_of(folder: &Path) -> Result<u64, BenchError> {
-    let mut bytes = 0_u64;
-    for entry in fs::read_dir(folder)? {
-        let (path, found) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
-        bytes = bytes.saturating_add(if found.is_dir() { bytes_of(&path)? } else { bytes_on_disk(&found) });
-    }
-    Ok(bytes)
 }
 
 /// What is allocated: a file may be longer than what was written to it.
