@@ -1,4 +1,4 @@
-//! The memtable: every row version in memory, in one lock-free ordered map.
+//! The memtable: every row version in memory, in one ordered tree that is read without locks.
 //!
 //! Invariants:
 //! * The key is (table, key bytes, version), newest version first, so that one search finds the newest version at or
@@ -6,17 +6,17 @@
 //! * One writer: the leader of the log's current group, or recovery before the store is open. Any number of readers.
 //! * A row is inserted before its version becomes visible, and never changed after. Readers ask for versions at or
 //!   below the visible one, so what is being inserted is never seen.
-//! * A key's first sixteen bytes stand in its place as numbers, so that most comparisons touch no other memory: keys of one
-//!   collection begin with eight bytes that are the same, and ids with those of their time.
+//! * Most comparisons are of a key's first sixteen bytes: keys of one collection begin with eight that are the same, and ids
+//!   with those of their time.
 //! * `visible` only grows. It is frozen when the memtable is sealed, so a view reads only its own.
 //! * The filter knows a row's key before the row is inserted, so that it denies no row that may be seen.
 //! * The commits are those whose rows are here, so that both leave memory together.
 //! * A memtable with runs has one commit, whose rows they are, but for those of the store's own table, which are in memory.
 
 mod key_filter;
+mod place;
+mod rows;
 
-use std::borrow::Borrow;
-use std::cmp::{Ordering as Order, Reverse};
 use std::ops::Bound;
 
 use keepstone_types::{ValueRef, Version};
@@ -26,136 +26,10 @@ use crate::commit_index::CommitIndex;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
 use crate::runs::{Run, bytes_of};
-use crate::sync::{Arc, AtomicU64, Ordering, SkipEntry, SkipMap};
+use crate::sync::{self, Arc, AtomicU64, Ordering};
 use key_filter::KeyFilter;
-
-/// The place of a row version, in the order of the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct RowPlace<'a> {
-    table: TableId,
-    /// As long as heads differ, the key itself is not looked at.
-    head: KeyHead,
-    key: &'a [u8],
-    version: Reverse<Version>,
-}
-
-impl<'a> RowPlace<'a> {
-    fn new(table: TableId, key: &'a [u8], version: Version) -> Self {
-        Self { table, head: KeyHead::of(key), key, version: Reverse(version) }
-    }
-}
-
-/// The first sixteen bytes of a key as two big-endian numbers, a shorter key filled up with zeros. Keys whose heads differ
-/// sort as their heads do; equal heads say nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct KeyHead {
-    first: u64,
-    second: u64,
-}
-
-impl KeyHead {
-    fn of(key: &[u8]) -> Self {
-        match key.split_first_chunk::<8>() {
-            Some((first, rest)) => Self { first: u64::from_be_bytes(*first), second: number(rest) },
-            None => Self { first: number(key), second: 0 },
-        }
-    }
-}
-
-/// The first eight bytes as a big-endian number, filled up with zeros.
-fn number(bytes: &[u8]) -> u64 {
-    if let Some(number) = bytes.first_chunk::<8>() {
-        return u64::from_be_bytes(*number);
-    }
-    let mut number = [0_u8; 8];
-    number.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    u64::from_be_bytes(number)
-}
-
-/// A key of the map, owned or borrowed: what makes searching without allocation possible.
-trait AsRowPlace {
-    /// What nearly every comparison is decided by.
-    fn front(&self) -> (TableId, KeyHead);
-
-    fn place(&self) -> RowPlace<'_>;
-}
-
-impl AsRowPlace for RowPlace<'_> {
-    #[inline]
-    fn front(&self) -> (TableId, KeyHead) {
-        (self.table, self.head)
-    }
-
-    fn place(&self) -> RowPlace<'_> {
-        *self
-    }
-}
-
-impl AsRowPlace for RowKey {
-    #[inline]
-    fn front(&self) -> (TableId, KeyHead) {
-        (self.table, self.head)
-    }
-
-    fn place(&self) -> RowPlace<'_> {
-        RowPlace { table: self.table, head: self.head, key: &self.key, version: Reverse(self.version) }
-    }
-}
-
-impl<'a> Borrow<dyn AsRowPlace + 'a> for RowKey {
-    fn borrow(&self) -> &(dyn AsRowPlace + 'a) {
-        self
-    }
-}
-
-impl PartialEq for dyn AsRowPlace + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl Eq for dyn AsRowPlace + '_ {}
-
-impl PartialOrd for dyn AsRowPlace + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Order> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for dyn AsRowPlace + '_ {
-    fn cmp(&self, other: &Self) -> Order {
-        self.front().cmp(&other.front()).then_with(|| self.place().cmp(&other.place()))
-    }
-}
-
-/// The key of a row version.
-#[derive(Clone, Debug)]
-struct RowKey {
-    table: TableId,
-    head: KeyHead,
-    key: ValueRef,
-    version: Version,
-}
-
-impl PartialEq for RowKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl Eq for RowKey {}
-
-impl PartialOrd for RowKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Order> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for RowKey {
-    fn cmp(&self, other: &Self) -> Order {
-        self.front().cmp(&other.front()).then_with(|| self.place().cmp(&other.place()))
-    }
-}
+use place::{RowPlace, number};
+use rows::{Entry, Rows};
 
 /// One version of a row: `value` is `None` for a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,12 +52,9 @@ impl From<RowVersion> for FoundRow {
     }
 }
 
-/// An entry of the map, counted while it is held.
-type RowEntry<'a> = SkipEntry<'a, RowKey, Option<ValueRef>>;
-
-/// Bytes that a row version takes beside its key and value: skip-list node, counts and lengths, its part of the filter, on
-/// average.
-const ROW_OVERHEAD_BYTES: u64 = 172;
+/// Bytes that a row version takes beside its key and value: its place, lengths and counts, its part of nodes and of those
+/// that were replaced, its part of the filter; on average, when rows come in no order. In order they take half of it.
+const ROW_OVERHEAD_BYTES: u64 = 240;
 
 /// Bytes that a row version takes in a memtable.
 pub(crate) fn row_bytes(key: &ValueRef, value: Option<&ValueRef>) -> u64 {
@@ -197,7 +68,7 @@ const STEPS_BEFORE_SEARCH: usize = 4;
 /// The commits of a span of versions, and the row versions they wrote.
 #[derive(Debug)]
 pub(crate) struct Memtable {
-    rows: SkipMap<RowKey, Option<ValueRef>>,
+    rows: Rows,
     filter: KeyFilter,
     commits: CommitIndex,
     visible: AtomicU64,
@@ -218,7 +89,7 @@ impl Memtable {
         Self {
             runs,
             runs_version,
-            rows: SkipMap::new(),
+            rows: Rows::new(),
             filter: KeyFilter::new(),
             commits: CommitIndex::new(),
             visible: AtomicU64::new(visible.to_raw()),
@@ -240,9 +111,10 @@ impl Memtable {
     /// Adds a row version; called by the writer only.
     pub(crate) fn insert(&self, table: TableId, key: ValueRef, version: Version, value: Option<ValueRef>) {
         let bytes = row_bytes(&key, value.as_ref());
-        let head = KeyHead::of(&key);
-        self.filter.add(table, head.first, &key);
-        self.rows.insert(RowKey { table, head, key, version }, value);
+        self.filter.add(table, number(&key), &key);
+        let is_added = self.rows.insert(table, RowVersion { key, version, value });
+        // Memory ends long before numbers do: a row takes more than a hundred bytes.
+        assert!(is_added, "a memtable holds at most 4,294,967,295 rows");
         self.row_count.fetch_add(1, Ordering::Relaxed);
         self.byte_count.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -291,8 +163,8 @@ impl Memtable {
     }
 
     /// The first row version at or after a place.
-    fn seek(&self, place: RowPlace<'_>) -> Option<RowEntry<'_>> {
-        self.rows.lower_bound::<dyn AsRowPlace>(Bound::Included(&place))
+    fn seek(&self, place: RowPlace<'_>) -> Option<Entry<'_>> {
+        self.rows.first_from(&place)
     }
 
     /// The newest version of a key at or below `at`. Most keys that are not here cost no search.
@@ -300,14 +172,13 @@ impl Memtable {
         if !self.filter.may_have(table, number(key), key) {
             return None;
         }
-        let entry = self.newest(table, key, at)?;
-        Some(FoundRow { version: entry.key().version, value: entry.value().clone() })
+        let row = self.newest(table, key, at)?.row();
+        Some(FoundRow { version: row.version, value: row.value.clone() })
     }
 
-    fn newest(&self, table: TableId, key: &[u8], at: Version) -> Option<RowEntry<'_>> {
+    fn newest(&self, table: TableId, key: &[u8], at: Version) -> Option<Entry<'_>> {
         let entry = self.seek(RowPlace::new(table, key, at))?;
-        let found = entry.key();
-        (found.table == table && *found.key == *key).then_some(entry)
+        (entry.table() == table && *entry.row().key == *key).then_some(entry)
     }
 
     /// Whether a key of a range may be here, as far as the bounds of the keys tell.
@@ -320,43 +191,44 @@ impl Memtable {
     }
 
     /// The newest visible version of the last key within the upper bound, in key order.
-    fn last_in(&self, table: TableId, to: Bound<&[u8]>, at: Version) -> Option<RowVersion> {
-        let below = |place: RowPlace<'_>| self.rows.upper_bound::<dyn AsRowPlace>(Bound::Excluded(&place));
+    fn last_in(&self, table: TableId, to: Bound<&[u8]>, at: Version) -> Option<&RowVersion> {
+        let below = |place: RowPlace<'_>| self.rows.last_before(Some(&place));
         let mut entry = match to {
             Bound::Excluded(key) => below(RowPlace::new(table, key, Version::MAX)),
             Bound::Included(key) => below(RowPlace::new(table, key, Version::ZERO)),
             Bound::Unbounded => match table.next() {
                 Some(next) => below(RowPlace::new(next, &[], Version::MAX)),
-                None => self.rows.back(),
+                None => self.rows.last_before(None),
             },
         };
         loop {
             let candidate = entry?;
-            let found = candidate.key();
-            if found.table != table {
+            if candidate.table() != table {
                 return None;
             }
-            if let Some(row) = self.newest(table, &found.key, at) {
-                return Some(row_version(&row));
+            let key = &candidate.row().key;
+            if let Some(found) = self.newest(table, key, at) {
+                return Some(found.row());
             }
-            entry = below(RowPlace::new(table, &found.key, Version::MAX));
+            entry = below(RowPlace::new(table, key, Version::MAX));
         }
     }
 
     /// All versions of a key at or below `at`, newest first, at most `limit`.
     pub(crate) fn versions(&self, table: TableId, key: &[u8], at: Version, limit: usize) -> Vec<RowVersion> {
         let first = self.seek(RowPlace::new(table, key, at));
-        std::iter::successors(first, SkipEntry::next)
-            .take_while(|entry| entry.key().table == table && *entry.key().key == *key)
+        std::iter::successors(first, Entry::next)
+            .take_while(|entry| entry.table() == table && *entry.row().key == *key)
             .take(limit)
-            .map(|entry| row_version(&entry))
+            .map(|entry| entry.row().clone())
             .collect()
     }
 
     /// Walks all row versions of all tables, in order.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(TableId, &RowVersion)) {
-        for entry in &self.rows {
-            visit(entry.key().table, &row_version(&entry));
+        let first = self.seek(RowPlace::new(TableId::SYSTEM, &[], Version::MAX));
+        for entry in std::iter::successors(first, Entry::next) {
+            visit(entry.table(), entry.row());
         }
     }
 
@@ -370,7 +242,7 @@ impl Memtable {
             Some((table, key)) => self.seek(RowPlace::new(table, key, Version::ZERO)),
             None => self.seek(RowPlace::new(TableId::SYSTEM, &[], Version::MAX)),
         };
-        std::iter::successors(first, SkipEntry::next).map(|entry| (entry.key().table, row_version(&entry)))
+        std::iter::successors(first, Entry::next).map(|entry| (entry.table(), entry.row().clone()))
     }
 
     /// A cursor over the rows at one version, going up from the lower bound.
@@ -399,55 +271,55 @@ pub(crate) struct Ascending<'a> {
     memtable: &'a Memtable,
     table: TableId,
     at: Version,
-    entry: Option<RowEntry<'a>>,
+    entry: Option<Entry<'a>>,
 }
 
 impl<'a> Ascending<'a> {
     /// The key the cursor stands on.
     pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.entry.as_ref().map(|entry| &*entry.key().key)
+        self.entry.as_ref().map(|entry| &*entry.row().key)
     }
 
     /// The value of the row it stands on; `None` for a deletion.
     pub(crate) fn value(&self) -> Option<&ValueRef> {
-        self.entry.as_ref().and_then(|entry| entry.value().as_ref())
+        self.entry.as_ref().and_then(|entry| entry.row().value.as_ref())
     }
 
     /// The row the cursor stands on.
     #[cfg(test)]
     fn row(&self) -> Option<RowVersion> {
-        self.entry.as_ref().map(row_version)
+        self.entry.as_ref().map(|entry| entry.row().clone())
     }
 
     /// Moves to the next key.
     pub(crate) fn advance(&mut self) {
         let Some(left) = self.entry.take() else { return };
-        let memtable = self.memtable;
-        let beyond = RowPlace::new(self.table, &left.key().key, Version::ZERO);
-        self.entry = step_or_search(
-            &left,
-            |key| *key.key != *left.key().key || key.table != self.table,
-            || memtable.seek(beyond),
-        );
+        let key = &left.row().key;
+        let is_beyond = |entry: &Entry<'_>| entry.row().key != *key || entry.table() != left.table();
+        // Version zero is never written, so this place is after every version of the key.
+        let beyond = || self.memtable.seek(RowPlace::new(self.table, key, Version::ZERO));
+        self.entry = step_or_search(&left, is_beyond, beyond);
         self.settle();
     }
 
     /// Moves past versions above the one that is read, and past the end of the table.
     fn settle(&mut self) {
+        let at = self.at;
         while let Some(entry) = self.entry.take() {
-            let key = entry.key();
-            if key.table != self.table {
+            let RowVersion { key, version, .. } = entry.row();
+            if entry.table() != self.table {
                 return;
             }
-            if key.version <= self.at {
+            if *version <= at {
                 self.entry = Some(entry);
                 return;
             }
-            let (memtable, at) = (self.memtable, self.at);
-            let place = RowPlace::new(self.table, &key.key, at);
-            let settled =
-                |next: &RowKey| next.version <= at || *next.key != *key.key || next.table != key.table;
-            self.entry = step_or_search(&entry, settled, || memtable.seek(place));
+            let is_settled = |next: &Entry<'_>| {
+                let row = next.row();
+                row.version <= at || row.key != *key || next.table() != self.table
+            };
+            let settled = || self.memtable.seek(RowPlace::new(self.table, key, at));
+            self.entry = step_or_search(&entry, is_settled, settled);
         }
     }
 }
@@ -458,24 +330,24 @@ pub(crate) struct Descending<'a> {
     memtable: &'a Memtable,
     table: TableId,
     at: Version,
-    row: Option<RowVersion>,
+    row: Option<&'a RowVersion>,
 }
 
 impl Descending<'_> {
     /// The key the cursor stands on.
     pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.row.as_ref().map(|row| &*row.key)
+        self.row.map(|row| &*row.key)
     }
 
     /// The value of the row it stands on; `None` for a deletion.
     pub(crate) fn value(&self) -> Option<&ValueRef> {
-        self.row.as_ref().and_then(|row| row.value.as_ref())
+        self.row.and_then(|row| row.value.as_ref())
     }
 
     /// The row the cursor stands on.
     #[cfg(test)]
     fn row(&self) -> Option<RowVersion> {
-        self.row.clone()
+        self.row.cloned()
     }
 
     /// Moves to the next lower key.
@@ -489,23 +361,18 @@ impl Descending<'_> {
 /// The first entry after `from` that is `wanted`: a few steps, then a search, so that a key with ten thousand versions
 /// costs a logarithm.
 fn step_or_search<'a>(
-    from: &RowEntry<'a>,
-    wanted: impl Fn(&RowKey) -> bool,
-    search: impl FnOnce() -> Option<RowEntry<'a>>,
-) -> Option<RowEntry<'a>> {
+    from: &Entry<'a>,
+    wanted: impl Fn(&Entry<'a>) -> bool,
+    search: impl FnOnce() -> Option<Entry<'a>>,
+) -> Option<Entry<'a>> {
     let mut entry = from.next()?;
     for _ in 0..STEPS_BEFORE_SEARCH {
-        if wanted(entry.key()) {
+        if wanted(&entry) {
             return Some(entry);
         }
         entry = entry.next()?;
     }
-    if wanted(entry.key()) { Some(entry) } else { search() }
-}
-
-fn row_version(entry: &RowEntry<'_>) -> RowVersion {
-    let key = entry.key();
-    RowVersion { key: key.key.clone(), version: key.version, value: entry.value().clone() }
+    if wanted(&entry) { Some(entry) } else { search() }
 }
 
 #[cfg(test)]

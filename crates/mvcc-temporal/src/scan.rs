@@ -25,7 +25,7 @@ use crate::write_set::OwnWrites;
 use batch::Batch;
 
 /// Rows of the first batch: a scan that takes a few rows fetches a few, in one go.
-const BATCH_ROWS_FIRST: usize = 16;
+const BATCH_ROWS_FIRST: usize = 10;
 /// Rows of a batch, at most.
 const BATCH_ROWS_MAX: usize = 256;
 /// Bytes that are copied for a batch, before its last row.

@@ -1,4 +1,4 @@
-//! Where this crate's locks, atomics, published pointers, skip lists and threads come from; a model checker replaces them
+//! Where this crate's locks, atomics, published pointers and threads come from; a model checker replaces them
 //! here.
 
 #[cfg(feature = "model")]
@@ -6,20 +6,16 @@ mod model;
 
 pub(crate) use keepstone_types::sync::OnceLock as SlotOnce;
 pub(crate) use keepstone_types::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use keepstone_types::sync::{Arc, Condvar, CountU64, Mutex, MutexGuard, thread};
+pub(crate) use keepstone_types::sync::{Arc, Condvar, CountU32, CountU64, Mutex, MutexGuard, thread};
 pub(crate) use std::sync::Weak;
 
 #[cfg(not(feature = "model"))]
 pub(crate) use arc_swap::ArcSwap;
-#[cfg(not(feature = "model"))]
-pub(crate) use crossbeam_skiplist::SkipMap;
-#[cfg(not(feature = "model"))]
-pub(crate) use crossbeam_skiplist::map::Entry as SkipEntry;
 
 #[cfg(feature = "model")]
 pub(crate) use keepstone_types::sync::model::thread_number;
 #[cfg(feature = "model")]
-pub(crate) use model::{ArcSwap, SkipEntry, SkipMap};
+pub(crate) use model::ArcSwap;
 
 /// A small number for the calling thread.
 #[cfg(not(feature = "model"))]

@@ -20,8 +20,9 @@ use model as unranked;
 use parking_lot as unranked;
 
 pub use std::sync::Arc;
-/// A counter that nothing is decided by: never a place where a model checker changes threads.
-pub use std::sync::atomic::AtomicU64 as CountU64;
+/// Numbers that nothing is decided by, and those that are written before others can come to them: never a place where a
+/// model checker changes threads.
+pub use std::sync::atomic::{AtomicU32 as CountU32, AtomicU64 as CountU64};
 #[cfg(not(feature = "model"))]
 pub use std::sync::{OnceLock, atomic};
 #[cfg(not(feature = "model"))]

@@ -15,6 +15,7 @@ mod folding;
 #[allow(dead_code, reason = "the gate is private to the crate; what is modelled is its source")]
 mod gate;
 mod registration;
+mod rows;
 mod sync;
 mod views;
 mod world;
