@@ -17,6 +17,7 @@ mod harness;
 mod held_reader;
 mod opening;
 mod pacing;
+mod parity;
 mod process;
 mod readers;
 mod splits;
@@ -74,6 +75,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("durability-levels", |scale, report| commit::levels(scale.rounds, report)),
     ("log-codec", |scale, report| codec::message_pack_against_json(scale.rounds, report)),
     ("readers", |scale, report| readers::threads(scale.rounds, report)),
+    ("parity", |scale, report| parity::of_blocks(scale.rounds, report)),
     ("controller", |_, report| pacing::controller(report)),
     ("splits", |_, report| splits::of_loads(report)),
     ("stalls", |_, report| stalls::readers(report)),

@@ -1,0 +1,22 @@
+//! XOR for storage engines: what makes one block from several, and one version from another.
+//!
+//! * [`parity`] XORs blocks: the block that is lost is the XOR of the others of its group.
+//!
+//! **Limits.** No files, no locks, no threads: everything is bytes in and bytes out.
+//!
+//! ```
+//! use keepstone_xor_dag::parity;
+//!
+//! let blocks = [*b"one block", *b"and other", *b"the third"];
+//! let mut lost = [0; 9];
+//! parity::xor_all_into(&mut lost, &[&blocks[0], &blocks[1], &blocks[2]]);
+//! // With the parity and any two of the three, the third comes back.
+//! parity::xor_all_into(&mut lost, &[&blocks[0], &blocks[2]]);
+//! assert_eq!(lost, blocks[1]);
+//! ```
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub mod parity;
