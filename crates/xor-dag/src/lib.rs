@@ -1,5 +1,7 @@
 //! XOR for storage engines: what makes one block from several, and one version from another.
 //!
+//! * [`delta`] is a version of a value as what leads to it from another, in the shortest of several forms, with checksums
+//!   of both.
 //! * [`parity`] XORs blocks: the block that is lost is the XOR of the others of its group.
 //!
 //! **Limits.** No files, no locks, no threads: everything is bytes in and bytes out.
@@ -19,4 +21,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod delta;
+#[cfg(test)]
+mod format_doc;
 pub mod parity;
