@@ -15,6 +15,7 @@ mod contest;
 mod evictions;
 mod harness;
 mod held_reader;
+mod history_codec;
 mod opening;
 mod pacing;
 mod parity;
@@ -76,6 +77,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("log-codec", |scale, report| codec::message_pack_against_json(scale.rounds, report)),
     ("readers", |scale, report| readers::threads(scale.rounds, report)),
     ("parity", |scale, report| parity::of_blocks(scale.rounds, report)),
+    ("history-codec", |scale, report| history_codec::versions(scale.rounds, report)),
     ("controller", |_, report| pacing::controller(report)),
     ("splits", |_, report| splits::of_loads(report)),
     ("stalls", |_, report| stalls::readers(report)),

@@ -86,7 +86,7 @@ impl Encoder {
 
     /// Fills the payload by the shortest way from the base, unless that is the whole result.
     fn against(&mut self, base: &[u8], result: &[u8]) -> Form {
-        let plan = self.plan(base, result);
+        let plan = Self::plan(base, result);
         if plan.copies_may_be_shorter(base, result)
             && base.len().saturating_add(result.len()) <= matcher::WINDOW_MAX
         {
@@ -113,20 +113,20 @@ impl Encoder {
     }
 
     /// The shortest of the forms that look at the same places of both.
-    fn plan(&self, base: &[u8], result: &[u8]) -> Plans {
+    fn plan(base: &[u8], result: &[u8]) -> Plans {
         // A base costs its own checksum and length.
         let whole = Plan { form: Form::Whole, cost: result.len().saturating_sub(BASE_COST), width: 0 };
-        let runs = runs::cost(base, result);
-        let in_runs = Plan { form: Form::Runs, cost: runs.payload, width: 0 };
-        let mut plans = Plans { best: whole, changed: sparse::Changed::default(), longest_run: runs.longest };
-        plans.consider(in_runs);
-        if base.len() == result.len() && runs.payload > 0 {
+        let mut plans = Plans { best: whole, changed: sparse::Changed::default(), longest_run: 0 };
+        if base.len() == result.len() {
             plans.changed = sparse::count(base, result);
             let (width, words) = sparse::words_cost(plans.changed, result.len());
             plans.consider(Plan { form: Form::Words, cost: words, width });
             let bits = sparse::bits_cost(plans.changed, result.len());
             plans.consider(Plan { form: Form::Bits, cost: bits, width: 0 });
         }
+        let runs = runs::cost(base, result, plans.best.cost);
+        plans.longest_run = runs.longest;
+        plans.consider(Plan { form: Form::Runs, cost: runs.payload, width: 0 });
         plans
     }
 }

@@ -13,26 +13,12 @@ impl<const SIZE: usize> Tree<SIZE> {
     /// Codes a symbol below `SIZE`.
     #[inline]
     pub(crate) fn code(&mut self, coder: &mut impl BitCoder, symbol: usize) -> usize {
-        self.walk(symbol, |model, bit| coder.code(model, bit))
-    }
-
-    /// Learns a symbol without coding it.
-    #[inline]
-    pub(crate) fn learn(&mut self, symbol: usize) {
-        self.walk(symbol, |model, bit| {
-            model.learn(bit);
-            bit
-        });
-    }
-
-    #[inline]
-    fn walk(&mut self, symbol: usize, mut step: impl FnMut(&mut Bit, bool) -> bool) -> usize {
         // The node begins with a one, which ends up in front of the symbol's bits.
         let mut node = 1;
         let mut mask = SIZE >> 1;
         while mask > 0 {
             let Some(model) = self.0.get_mut(node) else { break };
-            node = node << 1 | usize::from(step(model, symbol & mask != 0));
+            node = node << 1 | usize::from(coder.code(model, symbol & mask != 0));
             mask >>= 1;
         }
         node & SIZE.wrapping_sub(1)
@@ -113,24 +99,5 @@ mod tests {
             }
             prop_assert!(decoder.is_empty() && !decoder.is_past_the_end());
         }
-    }
-
-    #[test]
-    fn learning_is_what_coding_does() {
-        let (mut learned, mut coded) = (Tree::<256>::NEW, Tree::<256>::NEW);
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for byte in b"some text to learn from" {
-            learned.learn(usize::from(*byte));
-            coded.code(&mut RangeEncoder::new(&mut Vec::new()), usize::from(*byte));
-        }
-        for (tree, out) in [(&mut learned, &mut first), (&mut coded, &mut second)] {
-            let mut encoder = RangeEncoder::new(out);
-            b"more text".iter().for_each(|byte| {
-                tree.code(&mut encoder, usize::from(*byte));
-            });
-            encoder.finish();
-        }
-        assert_eq!(first, second);
-        assert!(first.len() < 9);
     }
 }

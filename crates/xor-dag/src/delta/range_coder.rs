@@ -11,6 +11,13 @@ const ZEROS_MAX: u8 = 8;
 /// Bits after which a probability follows at its slowest pace.
 const SETTLED: u8 = 30;
 
+/// How far a probability moves with a bit, in parts of 65,536, by how many bits came before: 1/2, 1/3 and so on.
+const PARTS: [i32; 31] = [
+    32_768, 21_845, 16_384, 13_107, 10_922, 9_362, 8_192, 7_281, 6_553, 5_957, 5_461, 5_041, 4_681, 4_369,
+    4_096, 3_855, 3_640, 3_449, 3_276, 3_120, 2_978, 2_849, 2_730, 2_621, 2_520, 2_427, 2_340, 2_259, 2_184,
+    2_114, 2_048,
+];
+
 /// How likely a bit is 1, learned from those before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bit {
@@ -25,14 +32,11 @@ impl Bit {
     /// Learns a bit: the first ones count much, those after [`SETTLED`] little.
     #[inline]
     pub(crate) fn learn(&mut self, bit: bool) {
-        let part = u16::from(self.seen).saturating_add(2);
-        if bit {
-            self.ones = self.ones.saturating_add((u16::MAX.saturating_sub(self.ones)).wrapping_div(part));
-        } else {
-            self.ones = self.ones.saturating_sub(self.ones.wrapping_div(part));
-        }
-        // No bit is ever certain.
-        self.ones = self.ones.clamp(32, u16::MAX.saturating_sub(31));
+        let part = PARTS.get(usize::from(self.seen)).copied().unwrap_or_default();
+        // No bit is ever certain: both ends are out of reach.
+        let goal = if bit { 65_504 } else { 32 };
+        let way = i32::from(self.ones).wrapping_sub(goal).wrapping_mul(part) >> 16;
+        self.ones = u16::try_from(i32::from(self.ones).wrapping_sub(way)).unwrap_or(1 << 15);
         self.seen = self.seen.saturating_add(1).min(SETTLED);
     }
 }
@@ -254,6 +258,19 @@ mod tests {
         assert!((3_300..3_560).contains(&len), "{len} bytes");
         let flat: Vec<_> = (0..8_000).map(|at: usize| (at.is_multiple_of(3), 4)).collect();
         assert!((1_000..1_003).contains(&encode(&flat).len()), "{}", encode(&flat).len());
+    }
+
+    #[test]
+    fn a_probability_follows_the_average_and_never_reaches_the_ends() {
+        for (seen, part) in (2..).zip(PARTS) {
+            assert_eq!(part, 65_536 / seen);
+        }
+        for bit in [false, true] {
+            let mut model = Bit::NEW;
+            (0..100_000).for_each(|_| model.learn(bit));
+            assert!((1..=u16::MAX - 1).contains(&model.ones), "{}", model.ones);
+            assert!(if bit { model.ones > 65_000 } else { model.ones < 600 }, "{}", model.ones);
+        }
     }
 
     #[test]

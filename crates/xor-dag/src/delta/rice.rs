@@ -51,23 +51,28 @@ impl<'a> GapWriter<'a> {
         self.bits(gap & ((1 << self.low_bits) - 1), u32::from(self.low_bits));
     }
 
+    #[inline]
     fn bits(&mut self, value: u64, count: u32) {
-        // Fewer than 8 bits wait, and at most 32 come.
+        // Fewer than 32 bits wait, and at most 32 come.
         self.pending |= value << self.pending_bits;
         self.pending_bits = self.pending_bits.saturating_add(count);
-        let whole = self.pending_bits / 8;
-        for byte in self.pending.to_le_bytes().iter().take(usize::try_from(whole).unwrap_or_default()) {
-            self.out.push(*byte);
+        if self.pending_bits >= 32 {
+            self.flush(4);
         }
-        self.pending = self.pending.checked_shr(whole.saturating_mul(8)).unwrap_or(0);
-        self.pending_bits %= 8;
     }
 
-    /// Writes what is left of the last byte.
+    #[inline]
+    fn flush(&mut self, bytes: u32) {
+        let pending = self.pending.to_le_bytes();
+        self.out
+            .extend_from_slice(pending.get(..usize::try_from(bytes).unwrap_or_default()).unwrap_or_default());
+        self.pending = self.pending.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
+        self.pending_bits = self.pending_bits.saturating_sub(bytes.saturating_mul(8));
+    }
+
+    /// Writes what waits, the last byte filled with zeros.
     pub(crate) fn finish(mut self) {
-        if self.pending_bits > 0 {
-            self.bits(0, 8_u32.saturating_sub(self.pending_bits));
-        }
+        self.flush(self.pending_bits.div_ceil(8));
     }
 }
 
@@ -87,16 +92,18 @@ impl<'a> GapReader<'a> {
         (low_bits <= LOW_BITS_MAX).then_some(reader)
     }
 
+    /// Makes at least 32 bits wait, if there are so many.
     #[inline]
     fn fill(&mut self) {
-        if let (true, Some((word, rest))) = (self.pending_bits <= 32, self.rest.split_first_chunk::<4>()) {
+        if self.pending_bits > 32 {
+            return;
+        }
+        if let Some((word, rest)) = self.rest.split_first_chunk::<4>() {
             self.pending |= u64::from(u32::from_le_bytes(*word)) << self.pending_bits;
             (self.pending_bits, self.rest) = (self.pending_bits.saturating_add(32), rest);
+            return;
         }
-        while let (true, Some((byte, rest))) = (self.pending_bits <= 56, self.rest.split_first()) {
-            if self.rest.len() >= 4 && self.pending_bits > 32 {
-                break;
-            }
+        while let Some((byte, rest)) = self.rest.split_first() {
             self.pending |= u64::from(*byte) << self.pending_bits;
             (self.pending_bits, self.rest) = (self.pending_bits.saturating_add(8), rest);
         }

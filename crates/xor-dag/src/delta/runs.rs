@@ -88,8 +88,8 @@ pub(crate) struct RunsCost {
     pub(crate) longest: usize,
 }
 
-/// What the form would cost, exactly.
-pub(crate) fn cost(base: &[u8], result: &[u8]) -> RunsCost {
+/// What the form would cost, exactly; or, as soon as that is `limit` or more, what it costs up to there.
+pub(crate) fn cost(base: &[u8], result: &[u8], limit: usize) -> RunsCost {
     let mut cost = RunsCost::default();
     let mut last = 0;
     for (begin, end) in Runs::new(base, result) {
@@ -98,6 +98,9 @@ pub(crate) fn cost(base: &[u8], result: &[u8]) -> RunsCost {
         cost.payload = cost.payload.saturating_add(count);
         cost.longest = cost.longest.max(count);
         last = end;
+        if cost.payload >= limit {
+            break;
+        }
     }
     cost
 }
@@ -175,8 +178,11 @@ mod tests {
                 assert_eq!(runs, reference(&base, &result), "{pattern:b} {base_len} {result_len}");
                 let (mut payload, mut out) = (Vec::new(), Vec::new());
                 encode(&base, &result, &mut payload);
-                assert_eq!(cost(&base, &result).payload, payload.len());
-                assert_eq!(cost(&base, &result).longest, runs.iter().map(|(a, b)| b - a).max().unwrap_or(0));
+                assert_eq!(cost(&base, &result, usize::MAX).payload, payload.len());
+                assert_eq!(
+                    cost(&base, &result, usize::MAX).longest,
+                    runs.iter().map(|(a, b)| b - a).max().unwrap_or(0)
+                );
                 decode(&payload, &base, result_len, &mut out).unwrap();
                 assert_eq!(out, result);
             }
