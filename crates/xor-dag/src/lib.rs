@@ -1,10 +1,11 @@
 //! XOR for storage engines: what makes one block from several, and one version from another.
 //!
+//! * [`chain`] keeps the versions of an item in runs of deltas with keyframes, so that every read is short.
 //! * [`delta`] is a version of a value as what leads to it from another, in the shortest of several forms, with checksums
 //!   of both.
 //! * [`parity`] XORs blocks: the block that is lost is the XOR of the others of its group.
 //!
-//! **Limits.** No files, no locks, no threads: everything is bytes in and bytes out.
+//! **Limits.** No files and no threads: bytes in, bytes out. One lock, in [`chain::Places`], that nothing waits under.
 //!
 //! ```
 //! use keepstone_xor_dag::parity;
@@ -21,7 +22,9 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod chain;
 pub mod delta;
 #[cfg(test)]
 mod format_doc;
 pub mod parity;
+mod sync;
