@@ -3,6 +3,7 @@
 //! * [`chain`] keeps the versions of an item in runs of deltas with keyframes, so that every read is short.
 //! * [`delta`] is a version of a value as what leads to it from another, in the shortest of several forms, with checksums
 //!   of both.
+//! * [`merge`] puts two changes of one value together, where their bits are apart or a strategy says how.
 //! * [`parity`] XORs blocks: the block that is lost is the XOR of the others of its group.
 //!
 //! **Limits.** No files and no threads: bytes in, bytes out. One lock, in [`chain::Places`], that nothing waits under.
@@ -26,5 +27,6 @@ pub mod chain;
 pub mod delta;
 #[cfg(test)]
 mod format_doc;
+pub mod merge;
 pub mod parity;
 mod sync;
