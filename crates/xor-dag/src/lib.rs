@@ -27,6 +27,9 @@ pub mod chain;
 pub mod delta;
 #[cfg(test)]
 mod format_doc;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod merge;
 pub mod parity;
 mod sync;

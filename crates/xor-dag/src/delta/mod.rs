@@ -22,6 +22,8 @@
 
 mod copies;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod forge;
 mod head;
 mod matcher;
 mod numbers;
