@@ -186,7 +186,8 @@ impl<K: Clone + Eq + Hash> Drop for Place<K> {
     }
 }
 
-#[cfg(all(test, not(feature = "model")))]
+#[cfg(test)]
+#[cfg(not(feature = "model"))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::thread;

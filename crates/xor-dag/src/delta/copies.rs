@@ -16,6 +16,9 @@ use super::{DeltaError, Form};
 /// Groups of bytes under which the next one is modelled.
 const CONTEXTS: usize = 8;
 
+/// New bytes after which it is asked whether they are worth coding: noise is not, and takes long.
+const PART: usize = 4 << 10;
+
 /// Bytes of the result for which memory is taken before they are there.
 const RESERVE_MAX: usize = 1 << 20;
 
@@ -156,9 +159,11 @@ fn unzigzag(offset: u64, from: u64) -> u64 {
     }
 }
 
-/// Appends the payload, unless it would have `limit` bytes or more: then it gives up and says `false`.
+/// Appends the payload, unless it would have `limit` bytes or more, or saved nothing up to some place: then it gives up and
+/// says `false`.
 pub(crate) fn encode(base: &[u8], result: &[u8], copies: &[Copied], limit: usize, out: &mut Vec<u8>) -> bool {
-    let limit = limit.saturating_add(out.len());
+    let begin = out.len();
+    let limit = limit.saturating_add(begin);
     let mut models = Models::NEW;
     let mut coder = RangeEncoder::new(out);
     let mut done = 0;
@@ -166,11 +171,16 @@ pub(crate) fn encode(base: &[u8], result: &[u8], copies: &[Copied], limit: usize
     for Copied { at, source, len } in copies.iter().chain([&tail]) {
         let literals = result.get(done..*at).unwrap_or_default();
         models.literal_len(&mut coder, literals.len());
-        for byte in literals {
-            models.literal(&mut coder, *byte);
-        }
-        if coder.len() >= limit {
-            return false;
+        let mut coded = done;
+        for part in literals.chunks(PART) {
+            for byte in part {
+                models.literal(&mut coder, *byte);
+            }
+            coded = coded.saturating_add(part.len());
+            let is_vain = part.len() == PART && coder.len().saturating_sub(begin) >= coded;
+            if is_vain || coder.len() >= limit {
+                return false;
+            }
         }
         done = at.saturating_add(*len);
         if *len == 0 {
@@ -247,6 +257,7 @@ fn copy(base: &[u8], source: Source, count: usize, out: &mut Vec<u8>) -> Option<
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 
@@ -299,6 +310,19 @@ mod tests {
         fn zigzag_has_an_inverse(at in 0_u64..1 << 33, from in 0_u64..1 << 33) {
             prop_assert_eq!(unzigzag(zigzag(at, from), from), at);
         }
+    }
+
+    #[test]
+    fn noise_is_given_up_early_and_noise_that_is_known_is_not() {
+        let scramble = |at: u64| at.wrapping_mul(at).wrapping_mul(0x9E37_79B9).to_le_bytes()[4];
+        let noise: Vec<u8> = (0..100_000).map(scramble).collect();
+        let mut payload = Vec::new();
+        assert!(!encode(b"", &noise, &[], usize::MAX, &mut payload));
+        assert!(payload.len() < 2 * PART, "{}", payload.len());
+        let mut edited = noise.clone();
+        edited.splice(50_000..50_000, noise.iter().take(3_000).map(|byte| byte.rotate_left(3)));
+        let len = round_trip(&noise, &edited);
+        assert!((3_000..3_300).contains(&len), "{len}");
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn common_prefix(left: &[u8], right: &[u8]) -> usize {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 

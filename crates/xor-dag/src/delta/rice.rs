@@ -48,7 +48,7 @@ impl<'a> GapWriter<'a> {
         let high = u32::try_from(high).unwrap_or_default();
         // Zeros, then the stop bit.
         self.bits(1 << high, high.saturating_add(1));
-        self.bits(gap & ((1 << self.low_bits) - 1), u32::from(self.low_bits));
+        self.bits(gap & (1_u64 << self.low_bits).wrapping_sub(1), u32::from(self.low_bits));
     }
 
     #[inline]
@@ -137,7 +137,7 @@ impl<'a> GapReader<'a> {
         if self.pending_bits < low_bits {
             return None;
         }
-        let low = self.pending & ((1 << low_bits) - 1);
+        let low = self.pending & (1_u64 << low_bits).wrapping_sub(1);
         self.take(low_bits);
         let gap = high.checked_mul(1 << low_bits)?.checked_add(low)?;
         let position = self.next.checked_add(gap)?;
@@ -152,6 +152,7 @@ impl<'a> GapReader<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 

@@ -152,6 +152,7 @@ pub(crate) fn decode(payload: &[u8], base: &[u8], len: usize, out: &mut Vec<u8>)
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

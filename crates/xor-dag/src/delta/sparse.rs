@@ -185,6 +185,7 @@ pub(crate) fn decode_bits(payload: &[u8], base: &[u8], out: &mut Vec<u8>) -> Res
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 
@@ -196,7 +197,7 @@ mod tests {
         let bits = (0..base.len() * 8).filter(|at| bit(base, *at) != bit(result, *at)).count();
         let words = WIDTHS.map(|width| {
             let pairs = base.chunks_exact(width).zip(result.chunks_exact(width));
-            if base.len() % width == 0 { pairs.filter(|(a, b)| a != b).count() } else { usize::MAX }
+            if base.len().is_multiple_of(width) { pairs.filter(|(a, b)| a != b).count() } else { usize::MAX }
         });
         Changed { bits, words }
     }
@@ -224,7 +225,8 @@ mod tests {
             decode_bits(&payload, &base, &mut out).unwrap();
             prop_assert_eq!(&out, &result);
             for width in WIDTHS.into_iter().filter(|width| result.len() % width == 0) {
-                (payload.clear(), out.clear());
+                payload.clear();
+                out.clear();
                 encode_words(changed, width, &base, &result, &mut payload);
                 decode_words(&payload, &base, &mut out).unwrap();
                 prop_assert_eq!(&out, &result);
