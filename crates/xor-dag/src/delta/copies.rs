@@ -313,6 +313,39 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_what_is_not_there_are_refused() {
+        let refused = |source: Source, len: usize| {
+            let (mut payload, mut models) = (Vec::new(), Models::NEW);
+            let mut coder = RangeEncoder::new(&mut payload);
+            models.literal_len(&mut coder, 2);
+            for byte in b"ab" {
+                models.literal(&mut coder, *byte);
+            }
+            models.since = 2;
+            models.place(&mut coder, source);
+            models.copy_len(&mut coder, source, len);
+            coder.finish();
+            let mut out = Vec::new();
+            match decode(&payload, b"base", 6, &mut out) {
+                Ok(()) => Ok(out),
+                Err(DeltaError::Malformed { what, .. }) => Err(what),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(refused(Source::Base(0), 4).unwrap(), b"abbase");
+        assert_eq!(refused(Source::Back(2), 4).unwrap(), b"ababab");
+        assert_eq!(refused(Source::Back(1), 4).unwrap(), b"abbbbb");
+        let not_there = Err("a copy of what there is");
+        assert_eq!(refused(Source::Back(0), 4), not_there);
+        assert_eq!(refused(Source::Back(3), 4), not_there);
+        assert_eq!(refused(Source::Base(1), 4), not_there);
+        assert_eq!(refused(Source::Base(usize::MAX >> 32), 4), not_there);
+        let too_long = Err("a copy that is not empty and ends within the result");
+        assert_eq!(refused(Source::Base(0), 5), too_long);
+        assert_eq!(refused(Source::Base(0), 0), too_long);
+    }
+
+    #[test]
     fn noise_is_given_up_early_and_noise_that_is_known_is_not() {
         let scramble = |at: u64| at.wrapping_mul(at).wrapping_mul(0x9E37_79B9).to_le_bytes()[4];
         let noise: Vec<u8> = (0..100_000).map(scramble).collect();

@@ -191,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn runs_two_bytes_apart_are_one_and_three_bytes_apart_are_two() {
+        let runs = |result: &[u8]| Runs::new(&[0; 8], result).collect::<Vec<_>>();
+        assert_eq!(runs(&[0, 1, 0, 0, 1, 0, 0, 0]), [(1, 5)]);
+        assert_eq!(runs(&[0, 1, 0, 0, 0, 1, 0, 0]), [(1, 2), (5, 6)]);
+    }
+
+    #[test]
     fn a_single_change_is_found_at_every_place() {
         for len in [1, 31, 32, 33, 64, 100] {
             let base = vec![7; len];
