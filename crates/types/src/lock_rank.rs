@@ -79,6 +79,8 @@ pub const LOG_PINS: LockRank = LockRank::new(510, "wal: pins");
 pub const LOG_QUEUE: LockRank = LockRank::new(600, "wal: commit queue");
 /// The log's tail: the one lock that is held across I/O.
 pub const LOG_APPEND: LockRank = LockRank::new(900, "wal: append");
+/// Items that wait for an epoch to be over: for one push or one cut, under any lock of those above.
+pub const EPOCH_ITEMS: LockRank = LockRank::new(920, "epoch: waiting items");
 /// The process-wide registry of locked paths.
 pub const VFS_LOCK_REGISTRY: LockRank = LockRank::new(950, "vfs: registry of locked paths");
 /// The whole of a simulated disk.
