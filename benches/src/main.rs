@@ -12,6 +12,7 @@ mod codec;
 mod commit;
 #[cfg(feature = "peers")]
 mod contest;
+mod epochs;
 mod evictions;
 mod harness;
 mod held_reader;
@@ -78,6 +79,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("readers", |scale, report| readers::threads(scale.rounds, report)),
     ("parity", |scale, report| parity::of_blocks(scale.rounds, report)),
     ("history-codec", |scale, report| history_codec::versions(scale.rounds, report)),
+    ("epochs", |scale, report| epochs::entering(scale.rounds, report)),
     ("controller", |_, report| pacing::controller(report)),
     ("splits", |_, report| splits::of_loads(report)),
     ("stalls", |_, report| stalls::readers(report)),

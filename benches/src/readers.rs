@@ -15,7 +15,7 @@ use crate::workload::{TABLE, commit_rows, key, open, scramble, untimed_checkpoin
 const ROWS: u64 = 100_000;
 
 /// How often `step` is done in a second by so many threads; each does it 64 times between two looks at the clock.
-fn rate_of(
+pub(crate) fn rate_of(
     threads: u64,
     time: Duration,
     step: impl Fn(u64) -> Result<(), BenchError> + Sync,

@@ -70,10 +70,20 @@ use crate::slots::{Held, Landed, Slots};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wrong::{self, Wrong};
 
-/// A number on cache lines of its own.
+/// Something on cache lines of its own, so that who changes it disturbs nobody who reads something else.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Alone(AtomicU64);
+struct Alone<V>(V);
+
+/// What thieves share, and nobody else looks at.
+#[derive(Debug)]
+struct Thieving<T> {
+    /// The greatest horizon that was found.
+    over: AtomicU64,
+    is_taken: AtomicBool,
+    /// What thieves took and did not come to; all of it is due.
+    returned: Mutex<VecDeque<Landed<T>>>,
+}
 
 /// Items that wait until nobody is left who entered in their epoch or before it.
 ///
@@ -85,13 +95,9 @@ struct Alone(AtomicU64);
 #[derive(Debug)]
 #[must_use = "items that are left are dropped with this"]
 pub struct Epochs<T> {
-    current: Alone,
+    current: Alone<AtomicU64>,
     slots: Slots<T>,
-    /// The greatest horizon that was found.
-    over: AtomicU64,
-    is_stealing: AtomicBool,
-    /// What thieves took and did not come to; all of it is due.
-    returned: Mutex<VecDeque<Landed<T>>>,
+    thieving: Alone<Thieving<T>>,
 }
 
 /// Being inside, until this is dropped: nothing that lands in this guard's epoch or later is handed out.
@@ -121,13 +127,10 @@ impl<T> Default for Epochs<T> {
 impl<T> Epochs<T> {
     /// The first epoch, with nobody inside and nothing submitted.
     pub fn new() -> Self {
-        Self {
-            current: Alone(AtomicU64::new(Epoch::FIRST.get())),
-            slots: Slots::new(),
-            over: AtomicU64::new(Epoch::FIRST.get()),
-            is_stealing: AtomicBool::new(false),
-            returned: Mutex::new(lock_rank::EPOCH_ITEMS, VecDeque::new()),
-        }
+        let first = || AtomicU64::new(Epoch::FIRST.get());
+        let returned = Mutex::new(lock_rank::EPOCH_ITEMS, VecDeque::new());
+        let thieving = Thieving { over: first(), is_taken: AtomicBool::new(false), returned };
+        Self { current: Alone(first()), slots: Slots::new(), thieving: Alone(thieving) }
     }
 
     /// Enters the current epoch. Never waits; costs one atomic exchange, and a store when the guard is dropped, on memory that
@@ -179,22 +182,22 @@ impl<T> Epochs<T> {
     pub fn horizon(&self) -> Epoch {
         let found = self.slots.horizon(&self.current.0);
         // What is over stays so, although a slot may hold an older epoch for a moment (E1 to E3).
-        let before = Epoch::new(self.over.fetch_max(found.get(), Ordering::AcqRel));
+        let before = Epoch::new(self.thieving.0.over.fetch_max(found.get(), Ordering::AcqRel));
         found.max(before)
     }
 
     /// Takes everything that is due, and the turn to steal, until the batch is dropped. `None` when nothing is due or another
     /// thief has the turn. Never waits for readers or thieves.
     pub fn try_steal(&self) -> Option<Batch<'_, T>> {
-        let turn = Turn::take(&self.is_stealing)?;
+        let turn = Turn::take(&self.thieving.0.is_taken)?;
         let horizon = self.horizon();
-        let mut items = std::mem::take(&mut *self.returned.lock());
+        let mut items = std::mem::take(&mut *self.thieving.0.returned.lock());
         items.extend(self.slots.take_before(horizon));
         if items.is_empty() {
             return None;
         }
         items.make_contiguous().sort_by_key(|(epoch, _)| *epoch);
-        Some(Batch::new(items, horizon, &self.returned, turn))
+        Some(Batch::new(items, horizon, &self.thieving.0.returned, turn))
     }
 
     /// Steals until nothing is due, and gives each item to `run`, oldest epoch first; gives how many there were.
@@ -214,7 +217,7 @@ impl<T> Epochs<T> {
     /// How many items wait, due or not; those in a batch are not among them. Looks at every slot.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let returned = self.returned.lock().len();
+        let returned = self.thieving.0.returned.lock().len();
         returned.saturating_add(self.slots.landed())
     }
 
@@ -225,7 +228,7 @@ impl<T> Epochs<T> {
     }
 
     fn take_all(&self) -> Vec<(Epoch, T)> {
-        let mut items = Vec::from(std::mem::take(&mut *self.returned.lock()));
+        let mut items = Vec::from(std::mem::take(&mut *self.thieving.0.returned.lock()));
         items.extend(self.slots.take_before(Epoch::new(u64::MAX)));
         items.sort_by_key(|(epoch, _)| *epoch);
         items

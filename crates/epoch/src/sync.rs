@@ -8,6 +8,7 @@ pub(crate) use keepstone_types::sync::model::thread_number;
 
 /// A small number for the calling thread.
 #[cfg(not(feature = "model"))]
+#[inline]
 pub(crate) fn thread_number() -> usize {
     use std::cell::Cell;
 

@@ -13,7 +13,6 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use loom::thread;
 
-use crate::batch::Batch;
 use crate::epoch::Epoch;
 use crate::epochs::Epochs;
 use crate::wrong::{self, Wrong};
@@ -84,32 +83,17 @@ impl World {
         }
     }
 
-    /// Takes what is due and runs it; what comes out is new unless a thief panicked.
+    /// Takes what is due and runs it, alone and by whole epochs.
     fn steal(&self) {
-        if let Some(batch) = self.epochs.try_steal() {
-            self.check_batch(&batch);
-            let (before, horizon) = (self.handed_out.load(Ordering::Relaxed), batch.horizon().get());
-            for (epoch, item) in batch.inspect(|(epoch, _)| assert!(epoch.get() < horizon, "not due")) {
-                assert!(epoch.get() >= before, "epoch {epoch} was handed out before, but not whole");
-                self.run((epoch, item));
-            }
-        }
-    }
-
-    fn check_batch(&self, batch: &Batch<'_, usize>) {
-        assert_ne!(batch.len(), 0, "nothing is due");
-    }
-
-    /// As [`steal`](World::steal), by one of several thieves.
-    fn steal_beside_others(&self) {
         let Some(mut batch) = self.epochs.try_steal() else { return };
         assert_eq!(self.thieves.fetch_add(1, Ordering::AcqRel), 0, "two thieves at once");
-        let before = self.handed_out.load(Ordering::Relaxed);
+        let (before, horizon) = (self.handed_out.load(Ordering::Relaxed), batch.horizon().get());
         for (epoch, item) in batch.by_ref() {
             assert!(epoch.get() >= before, "epoch {epoch} was handed out before, but not whole");
+            assert!(epoch.get() < horizon, "epoch {epoch} is not over");
             self.run((epoch, item));
         }
-        self.handed_out.store(batch.horizon().get(), Ordering::Relaxed);
+        self.handed_out.store(horizon, Ordering::Relaxed);
         self.thieves.fetch_sub(1, Ordering::AcqRel);
         drop(batch);
     }
@@ -117,7 +101,7 @@ impl World {
     /// At the end, when all threads are done: runs what is left, and counts.
     fn check_runs(&self, items: usize) {
         self.epochs.advance();
-        self.steal_beside_others();
+        self.steal();
         let runs = || self.runs.iter().map(|runs| runs.load(Ordering::Relaxed));
         assert!(
             runs().take(items).all(|runs| runs == 1),
@@ -195,7 +179,7 @@ fn thief_beside_reader_and_submitter() {
         world.unlink();
     });
     world.epochs.advance();
-    world.steal_beside_others();
+    world.steal();
     reader.join().unwrap();
     submitter.join().unwrap();
     world.check_runs(1);
@@ -224,7 +208,7 @@ fn thief_beside_submitter() {
     });
     for _ in 0..2 {
         world.epochs.advance();
-        world.steal_beside_others();
+        world.steal();
     }
     submitter.join().unwrap();
     world.check_runs(2);
@@ -236,9 +220,9 @@ fn two_thieves() {
     world.epochs.submit(0);
     world.epochs.advance();
     world.epochs.submit(1);
-    let other = spawn(&world, World::steal_beside_others);
+    let other = spawn(&world, World::steal);
     world.epochs.advance();
-    world.steal_beside_others();
+    world.steal();
     other.join().unwrap();
     world.check_runs(2);
 }
@@ -268,7 +252,7 @@ fn panicking_thief() {
     world.epochs.advance();
     let other = spawn(&world, |world| {
         world.epochs.submit(2);
-        world.steal_beside_others();
+        world.steal();
     });
     let thief = AssertUnwindSafe(|| {
         let Some(mut batch) = world.epochs.try_steal() else { return };
