@@ -80,6 +80,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("parity", |scale, report| parity::of_blocks(scale.rounds, report)),
     ("history-codec", |scale, report| history_codec::versions(scale.rounds, report)),
     ("epochs", |scale, report| epochs::entering(scale.rounds, report)),
+    ("epochs-deferring", |scale, report| epochs::deferring(scale.rounds, report)),
     ("controller", |_, report| pacing::controller(report)),
     ("splits", |_, report| splits::of_loads(report)),
     ("stalls", |_, report| stalls::readers(report)),

@@ -42,7 +42,8 @@
 //! a later epoch finds it unlinked, whatever orderings the links are read with.
 //!
 //! *Everything before a leave happens before an item runs that waited for it.* L1 releases and T2 acquires; a slot that was
-//! taken again meanwhile passes it on, because E1 acquires, and E3 and L1 release.
+//! taken again meanwhile passes it on, because E1 acquires, and E3 and L1 release. What another thread found over comes with `over`,
+//! which it changed by an operation that releases, and the thief by one that acquires.
 //!
 //! # Nothing waits without end
 //!
@@ -56,8 +57,10 @@
 //! # What the models cannot see
 //!
 //! `loom` takes operations of the order `SeqCst` for acquire and release; the models put a `SeqCst` fence before each, which
-//! gives them the one order that is argued with here. A fence is a little stronger: it would also hide that something relies on
-//! an order between a sequentially consistent operation and one that is not. `OnceLock` is taken by its contract.
+//! gives them the one order that is argued with here. A fence is stronger: what is behind it is released by any store that
+//! follows, so the models cannot show that E3 must release (it was tried), nor that something relies on an order between a
+//! sequentially consistent operation and one that is not. `loom` lets no load see a store that comes later in its thread's
+//! program. `OnceLock` is taken by its contract.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -182,7 +185,8 @@ impl<T> Epochs<T> {
     pub fn horizon(&self) -> Epoch {
         let found = self.slots.horizon(&self.current.0);
         // What is over stays so, although a slot may hold an older epoch for a moment (E1 to E3).
-        let before = Epoch::new(self.thieving.0.over.fetch_max(found.get(), Ordering::AcqRel));
+        let order = if wrong::is(Wrong::WeakOver) { Ordering::Relaxed } else { Ordering::AcqRel };
+        let before = Epoch::new(self.thieving.0.over.fetch_max(found.get(), order));
         found.max(before)
     }
 

@@ -27,6 +27,8 @@ pub enum Wrong {
     WeakLook,
     /// Landing in an epoch is not ordered behind what the submitter did.
     WeakLanding,
+    /// What one thief found over is told to the next without what made it so.
+    WeakOver,
     /// Leaving is not ordered behind what the reader did.
     WeakLeave,
 }
