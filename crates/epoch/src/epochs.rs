@@ -93,7 +93,7 @@ struct Thieving<T> {
 /// What the items are is the caller's matter: a place that becomes free, a file to remove, a [`Deferred`](crate::Deferred).
 ///
 /// Dropping this drops the items that are left, each even if another panics while it is dropped; then the first panic goes
-/// on. Work that must be done whatever happens is done by the item's own destructor (as that of [`Deferred`](crate::Deferred)
+/// on, unless one is under way already. Work that must be done whatever happens is done by the item's own destructor (as that of [`Deferred`](crate::Deferred)
 /// does), or what is left is taken with [`into_items`](Epochs::into_items).
 #[derive(Debug)]
 #[must_use = "items that are left are dropped with this"]
