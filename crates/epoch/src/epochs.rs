@@ -30,7 +30,8 @@
 //!
 //! From the claim: no guard of an epoch up to *f* is alive when an item that landed in *f* is handed out, because *f* < *h*.
 //! And an epoch is handed out whole: who landed in it has left its slot, so S3 happened before S4, which T2 or a later holder's
-//! E1 acquired, and T3 finds it. Slots of a further block are missed as little: that the block is there is announced before E1,
+//! E1 acquired, and T3 finds it: whether a queue has anything is written under its lock, so T3 reads what S3 wrote there, or
+//! what a thief wrote who has taken it since. Slots of a further block are missed as little: that the block is there is announced before E1,
 //! and T2 reads how many are announced behind T1, all sequentially consistent; so the same order holds.
 //!
 //! # What is seen

@@ -12,7 +12,7 @@ use std::{array, iter};
 use keepstone_types::lock_rank;
 
 use crate::epoch::Epoch;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, thread_number};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, thread_number};
 use crate::wrong::{self, Wrong};
 
 /// A slot that nobody holds; above every epoch.
@@ -31,6 +31,9 @@ pub(crate) type Landed<T> = (Epoch, T);
 pub(crate) struct Slot<T> {
     /// The epoch of the holder, or [`FREE`].
     held: AtomicU64,
+    /// Whether anything landed that was not taken: changed under the lock of what landed, and looked at without it. A thief that
+    /// has seen who landed leave sees this, too.
+    has_landed: AtomicBool,
     landed: Mutex<VecDeque<Landed<T>>>,
 }
 
@@ -58,7 +61,7 @@ fn look_order() -> Ordering {
 impl<T> Slot<T> {
     fn new() -> Self {
         let landed = Mutex::new(lock_rank::EPOCH_ITEMS, VecDeque::new());
-        Self { held: AtomicU64::new(FREE), landed }
+        Self { held: AtomicU64::new(FREE), has_landed: AtomicBool::new(false), landed }
     }
 
     /// Takes the slot if it is free.
@@ -72,14 +75,20 @@ impl<T> Slot<T> {
 
     /// Lets an item land, by who holds the slot.
     pub(crate) fn land(&self, epoch: Epoch, item: T) {
-        self.landed.lock().push_back((epoch, item));
+        let mut landed = self.landed.lock();
+        landed.push_back((epoch, item));
+        self.has_landed.store(true, Ordering::Relaxed);
     }
 
     /// Takes what landed before an epoch.
     fn take_before(&self, horizon: Epoch) -> VecDeque<Landed<T>> {
+        if !self.has_landed.load(Ordering::Relaxed) {
+            return VecDeque::new();
+        }
         let mut landed = self.landed.lock();
         // All of it is usual, and costs nothing but the exchange.
         if landed.back().is_none_or(|(newest, _)| *newest < horizon) {
+            self.has_landed.store(false, Ordering::Relaxed);
             return std::mem::take(&mut *landed);
         }
         let len = landed.partition_point(|(epoch, _)| *epoch < horizon);
