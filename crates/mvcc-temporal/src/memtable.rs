@@ -39,6 +39,13 @@ pub(crate) struct RowVersion {
     pub(crate) value: Option<ValueRef>,
 }
 
+impl RowVersion {
+    /// Key and value; `None` for a deletion.
+    fn live(&self) -> Option<(&ValueRef, &ValueRef)> {
+        Some((&self.key, self.value.as_ref()?))
+    }
+}
+
 /// What a look-up finds of a row, whose key the caller has: `value` is `None` for a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundRow {
@@ -280,9 +287,9 @@ impl<'a> Ascending<'a> {
         self.entry.as_ref().map(|entry| &*entry.row().key)
     }
 
-    /// The value of the row it stands on; `None` for a deletion.
-    pub(crate) fn value(&self) -> Option<&ValueRef> {
-        self.entry.as_ref().and_then(|entry| entry.row().value.as_ref())
+    /// Key and value of the row it stands on; `None` for a deletion.
+    pub(crate) fn live(&self) -> Option<(&'a ValueRef, &'a ValueRef)> {
+        self.entry.as_ref().and_then(|entry| entry.row().live())
     }
 
     /// The row the cursor stands on.
@@ -333,15 +340,15 @@ pub(crate) struct Descending<'a> {
     row: Option<&'a RowVersion>,
 }
 
-impl Descending<'_> {
+impl<'a> Descending<'a> {
     /// The key the cursor stands on.
     pub(crate) fn key(&self) -> Option<&[u8]> {
         self.row.map(|row| &*row.key)
     }
 
-    /// The value of the row it stands on; `None` for a deletion.
-    pub(crate) fn value(&self) -> Option<&ValueRef> {
-        self.row.and_then(|row| row.value.as_ref())
+    /// Key and value of the row it stands on; `None` for a deletion.
+    pub(crate) fn live(&self) -> Option<(&'a ValueRef, &'a ValueRef)> {
+        self.row.and_then(RowVersion::live)
     }
 
     /// The row the cursor stands on.

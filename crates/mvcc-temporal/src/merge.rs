@@ -45,8 +45,8 @@ impl Cursor<'_> {
     /// Adds the row it stands on to a batch; false for a deletion.
     fn put(&self, batch: &mut Batch) -> Result<bool, ReadError> {
         let row = match self {
-            Self::Up(cursor) => cursor.key().zip(cursor.value()),
-            Self::Down(cursor) => cursor.key().zip(cursor.value()),
+            Self::Up(cursor) => cursor.live(),
+            Self::Down(cursor) => cursor.live(),
             Self::Run(cursor) => {
                 let row = cursor.key().zip(cursor.value()?);
                 if let Some((key, value)) = &row {
@@ -56,7 +56,7 @@ impl Cursor<'_> {
             }
         };
         if let Some((key, value)) = row {
-            batch.push(Part::Copied(key), Part::of(value));
+            batch.push(Part::InMemory(key), Part::InMemory(value));
         }
         Ok(row.is_some())
     }

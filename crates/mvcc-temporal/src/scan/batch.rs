@@ -5,6 +5,7 @@
 //!   out as parts of them. A part keeps its chunk, and nothing else of the batch.
 //! * Large values that somebody counts already are shared, not copied. A small one is copied: that costs less than to count
 //!   it, and a row in memory gets no count that it did not need.
+//! * The first few rows that come from memory are counted all the same: for those a chunk would cost more.
 //! * Rows that stand side by side in a leaf are kept as a run: its page, and their places. They are looked at when they are
 //!   asked for, so those that nobody asks for cost nothing. A value of a run keeps the page: no more than a chunk is.
 
@@ -20,6 +21,8 @@ use crate::ground::run_row;
 
 /// From this length on, bytes that are counted already are shared.
 const SHARED_LEN_MIN: usize = 512;
+/// Small values that are counted before others are copied to a chunk.
+const COUNTED_SMALL_MAX: usize = 4;
 /// Bytes of the chunks of a small batch: what an allocator has at hand.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
 /// Bytes of a chunk, at most, but for one part that is longer: what a row that is kept may hold beside itself.
@@ -34,6 +37,8 @@ pub(crate) enum Part<'a> {
     Copied(&'a [u8]),
     /// Counted, and kept as it is.
     Shared(ValueRef),
+    /// Kept as it is or copied, whichever costs less.
+    InMemory(&'a ValueRef),
 }
 
 impl<'a> Part<'a> {
@@ -82,6 +87,7 @@ pub(crate) struct Batch {
     last: Option<Last>,
     expected_rows: usize,
     fetched_rows: usize,
+    counted_small: usize,
     chunk_bytes: usize,
     kept_len: usize,
 }
@@ -95,7 +101,7 @@ impl Batch {
         self.runs.clear();
         self.last = None;
         self.kept_len = 0;
-        (self.expected_rows, self.fetched_rows) = (rows, 0);
+        (self.expected_rows, self.fetched_rows, self.counted_small) = (rows, 0, 0);
         self.chunk_bytes = rows.saturating_mul(CHUNK_BYTES_PER_ROW).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
     }
 
@@ -127,6 +133,17 @@ impl Batch {
         let bytes = match part {
             Part::Shared(bytes) => return Kept::Shared(bytes),
             Part::Copied(bytes) => bytes,
+            // It holds its bytes itself.
+            Part::InMemory(bytes) if bytes.len() <= ValueRef::HELD_LEN_MAX => {
+                return Kept::Shared(bytes.clone());
+            }
+            Part::InMemory(bytes) => match Part::of(bytes) {
+                Part::Copied(_) if self.counted_small < COUNTED_SMALL_MAX => {
+                    self.counted_small = self.counted_small.saturating_add(1);
+                    return Kept::Shared(bytes.clone());
+                }
+                part => return self.keep(part),
+            },
         };
         let free = self.filling.capacity().saturating_sub(self.filling.len());
         if free < bytes.len() {
