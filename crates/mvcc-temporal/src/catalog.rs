@@ -6,13 +6,17 @@
 //!   creators never disagree, and a table exists exactly when a commit that wrote to it does.
 //! * `created` is the version of the first commit that carried the row; it is set by the log's leader or by recovery.
 //! * A table never goes away; rolling back keeps the catalog.
+//! * A branch that writes to a table that is not made gives it its number with a row of its own kind (system table, `u` +
+//!   name → id), and has the catalog row among its own rows: to everybody else the table is not there.
 //! * The maps are published as a whole, by one thread at a time, and have the same tables. Reading counts nothing.
 
 use imbl::OrdMap;
 use keepstone_types::{ValueRef, Version, lock_rank};
 
+use crate::branches::{PLACE_LEN_MAX, TAGGED_LEN_MAX};
 use crate::error::CommitError;
-use crate::limits::{TABLE_NAME_LEN_MAX, TABLES_MAX};
+use crate::limits::{KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, VALUE_LEN_MAX};
+use crate::replay::NewTable;
 use crate::sync::{Arc, ArcSwap, AtomicU64, Mutex, Ordering};
 
 /// The number of a table within a store.
@@ -24,6 +28,8 @@ impl TableId {
     pub(crate) const SYSTEM: Self = Self(0);
     /// The first table of the caller's own.
     pub(crate) const FIRST_USER: Self = Self(1);
+    /// The rows of branches.
+    pub(crate) const BRANCHES: Self = Self(u32::MAX);
 
     pub(crate) const fn new(number: u32) -> Self {
         Self(number)
@@ -31,6 +37,19 @@ impl TableId {
 
     pub(crate) const fn get(self) -> u32 {
         self.0
+    }
+
+    /// Whether it is a table of the caller's own.
+    pub(crate) fn is_user(self) -> bool {
+        self != Self::SYSTEM && self != Self::BRANCHES
+    }
+
+    /// The most bytes of a key and of a value as they are stored: rows of branches carry what tells them apart.
+    pub(crate) const fn stored_len_max(self) -> (usize, usize) {
+        match self {
+            Self::BRANCHES => (PLACE_LEN_MAX, TAGGED_LEN_MAX),
+            _ => (KEY_LEN_MAX, VALUE_LEN_MAX),
+        }
     }
 
     /// The id after this one, unless this is the last.
@@ -45,12 +64,25 @@ impl TableId {
 /// The first byte of a catalog row's key.
 pub(crate) const TABLE_PREFIX: u8 = b't';
 
+/// The first byte of the key of a row that gives a table a number before it is made: branches alone have it so far.
+pub(crate) const NUMBERED_PREFIX: u8 = b'u';
+
+/// Whether a row of the store's own table is one that every creator of a table writes alike.
+pub(crate) fn is_of_catalog(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(TABLE_PREFIX | NUMBERED_PREFIX)))
+}
+
 /// The key of a table's catalog row.
 pub(crate) fn table_key(name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(name.len().saturating_add(1));
     key.push(TABLE_PREFIX);
     key.extend_from_slice(name.as_bytes());
     key
+}
+
+/// The key of the row that gives a table its number before it is made; its value is that of the catalog row.
+pub(crate) fn numbered_key(name: &str) -> Vec<u8> {
+    [&[NUMBERED_PREFIX][..], name.as_bytes()].concat()
 }
 
 /// The value of a table's catalog row.
@@ -60,10 +92,19 @@ pub(crate) fn table_value(id: TableId) -> ValueRef {
 
 /// A catalog row as name and id; `None` for what no build of this format writes.
 pub(crate) fn parse_table_row(key: &[u8], value: Option<&[u8]>) -> Option<(Arc<str>, TableId)> {
+    parse_row(TABLE_PREFIX, key, value)
+}
+
+/// As [`parse_table_row`], of a row that gives a table its number before it is made.
+pub(crate) fn parse_numbered_row(key: &[u8], value: Option<&[u8]>) -> Option<(Arc<str>, TableId)> {
+    parse_row(NUMBERED_PREFIX, key, value)
+}
+
+fn parse_row(expected: u8, key: &[u8], value: Option<&[u8]>) -> Option<(Arc<str>, TableId)> {
     let (prefix, name) = key.split_first()?;
-    let id = u32::from_le_bytes(value?.try_into().ok()?);
+    let id = TableId(u32::from_le_bytes(value?.try_into().ok()?));
     let name = std::str::from_utf8(name).ok()?;
-    (*prefix == TABLE_PREFIX && id != TableId::SYSTEM.get()).then(|| (Arc::from(name), TableId(id)))
+    (*prefix == expected && id.is_user()).then(|| (Arc::from(name), id))
 }
 
 /// A table as the process knows it.
@@ -73,11 +114,13 @@ pub(crate) struct Table {
     pub(crate) name: Arc<str>,
     /// Raw version of the commit that made it; 0 while it is only reserved.
     created: AtomicU64,
+    /// Raw version of the commit that gave it its number without making it; 0 when none did.
+    numbered: AtomicU64,
 }
 
 impl Table {
     fn new(id: TableId, name: Arc<str>) -> Self {
-        Self { id, name, created: AtomicU64::new(0) }
+        Self { id, name, created: AtomicU64::new(0), numbered: AtomicU64::new(0) }
     }
 
     /// Whether a reader at `version` sees the table.
@@ -86,10 +129,24 @@ impl Table {
         created != 0 && created <= version.to_raw()
     }
 
+    /// Whether a reader at `version` sees that the number is this table's, made or not.
+    pub(crate) fn has_number_at(&self, version: Version) -> bool {
+        let numbered = self.numbered.load(Ordering::Acquire);
+        self.exists_at(version) || (numbered != 0 && numbered <= version.to_raw())
+    }
+
     /// Remembers the first commit that carried the catalog row.
     pub(crate) fn set_created(&self, version: Version) {
-        let _already =
-            self.created.compare_exchange(0, version.to_raw(), Ordering::AcqRel, Ordering::Acquire);
+        Self::set_first(&self.created, version);
+    }
+
+    /// Remembers the first commit that gave it its number without making it.
+    pub(crate) fn set_numbered(&self, version: Version) {
+        Self::set_first(&self.numbered, version);
+    }
+
+    fn set_first(place: &AtomicU64, version: Version) {
+        let _already = place.compare_exchange(0, version.to_raw(), Ordering::AcqRel, Ordering::Acquire);
     }
 }
 
@@ -136,6 +193,7 @@ impl Catalog {
         match self.table(id) {
             Some(table) => Arc::clone(&table.name),
             None if id == TableId::SYSTEM => Arc::from("(the store's own table)"),
+            None if id == TableId::BRANCHES => Arc::from("(the rows of branches)"),
             None => Arc::from(format!("(table number {})", id.get())),
         }
     }
@@ -166,13 +224,30 @@ impl Catalog {
         self.tables.store(Arc::new(tables));
     }
 
-    /// Takes over a table that recovery found.
-    pub(crate) fn restore(&self, name: &Arc<str>, id: TableId, created: Version) {
+    /// Takes over a table that recovery found, made or given its number by a version.
+    pub(crate) fn restore(&self, found: &NewTable, version: Version) {
         let mut next = self.next.lock();
-        let table = Arc::new(Table::new(id, Arc::clone(name)));
-        table.set_created(created);
-        self.install(&table);
-        *next = (*next).and_then(|next| Some(next.max(id.next()?)));
+        let known = self.table(found.id);
+        let table = known.unwrap_or_else(|| {
+            let table = Arc::new(Table::new(found.id, Arc::clone(&found.name)));
+            self.install(&table);
+            table
+        });
+        if found.is_made {
+            table.set_created(version);
+        } else {
+            table.set_numbered(version);
+        }
+        *next = (*next).and_then(|next| Some(next.max(found.id.next()?)));
+    }
+
+    /// Takes note of a row of the store's own table that a commit wrote.
+    pub(crate) fn committed(&self, key: &[u8], value: Option<&[u8]>, version: Version) {
+        if let Some(table) = parse_table_row(key, value).and_then(|(_, id)| self.table(id)) {
+            table.set_created(version);
+        } else if let Some(table) = parse_numbered_row(key, value).and_then(|(_, id)| self.table(id)) {
+            table.set_numbered(version);
+        }
     }
 
     /// The names of the tables that exist at `version`, sorted.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use keepstone_types::{Lsn, Timeline, Timestamp, Version};
 use keepstone_wal::LogSink;
 
-use crate::catalog::{TABLE_PREFIX, TableId, parse_table_row};
+use crate::catalog::TableId;
 use crate::commit_entry::CommitEntry;
 use crate::record::{Row, fill_head};
 use crate::runs::Run;
@@ -82,14 +82,9 @@ impl LogSink for CommitSink {
 
     fn apply(&self, lsn: Lsn, item: CommitItem) {
         let version = item.entry.version();
-        let catalog = &self.shared.catalog;
-        for row in &item.rows {
-            if row.table == TableId::SYSTEM && row.key.first() == Some(&TABLE_PREFIX) {
-                let made = parse_table_row(&row.key, row.value.as_deref());
-                if let Some(table) = made.and_then(|(_, id)| catalog.table(id)) {
-                    table.set_created(version);
-                }
-            }
+        // Rows of the store's own table stand before all others.
+        for row in item.rows.iter().take_while(|row| row.table == TableId::SYSTEM) {
+            self.shared.catalog.committed(&row.key, row.value.as_deref(), version);
         }
         if !item.runs.is_empty() {
             for run in &item.runs {

@@ -192,26 +192,23 @@ fn prepare(inner: &Inner, intent: Intent) -> Result<Option<Prepared>, CommitErro
         (record, CommitEntry::on_runs(keys, rows_of(&references)), of_attached(intent.durability))
     };
     let spans = joined(runs.iter().flat_map(|run| run.spans().iter().cloned()).collect());
-    let basis = match intent.isolation {
+    let mut reads = intent.reads.finish();
+    let writes = match intent.isolation {
         Isolation::ReadCommitted => None,
         Isolation::Snapshot | Isolation::Serializable => {
-            let mut reads = intent.reads.finish();
             // The first to commit wins on written keys; of runs only the ranges of them are known.
             reads.add_ranges(&spans);
-            let basis = Basis {
-                view: intent.held.version(),
-                reads,
-                writes: Some(Arc::clone(&entry)),
-                everything: intent.everything,
-                validated: intent.held.version(),
-                revocations: 0,
-            };
-            let validated = validate_outside(inner, basis);
-            Some(Arc::new(
-                validated
-                    .map_err(|refused| refusal(&inner.shared, intent.txn, intent.held.version(), refused))?,
-            ))
+            Some(Arc::clone(&entry))
         }
+    };
+    // `ReadCommitted` reads nothing that counts but the branch that it writes to.
+    let basis = if writes.is_none() && reads.is_empty() {
+        None
+    } else {
+        let (view, everything) = (intent.held.version(), intent.everything);
+        let basis = Basis { view, reads, writes, everything, validated: view, revocations: 0 };
+        let validated = validate_outside(inner, basis);
+        Some(Arc::new(validated.map_err(|refused| refusal(&inner.shared, intent.txn, view, refused))?))
     };
     let footprint = Some(match spans.is_empty() {
         true => Footprint::of(&entry, inner.window_bytes_max),

@@ -10,8 +10,8 @@ use keepstone_types::{Clock, StoreId, Timestamp, Version};
 use keepstone_vfs::{OsVfs, Vfs, VfsLock};
 use keepstone_wal::{Durability, Log, RecoveryReport, Tending};
 
+use crate::checkpoint::Checkpointer;
 use crate::checkpoint::pace::ReconcilerStats;
-use crate::checkpoint::{Checkpointer, Reason};
 use crate::commit::CommitSink;
 use crate::error::{CheckpointError, CloseError, CommitError, OpenError, ReadError, WriteError};
 use crate::gate::Turn;
@@ -119,6 +119,13 @@ pub struct Committed<T> {
     pub time: Timestamp,
 }
 
+impl<T> Committed<T> {
+    pub(crate) fn of((value, receipt): (T, Receipt)) -> Self {
+        let version = (receipt.rows > 0).then_some(receipt.version);
+        Self { value, version, time: receipt.time }
+    }
+}
+
 impl Database {
     /// Opens the store in a folder of the operating system's file system.
     ///
@@ -187,22 +194,29 @@ impl Database {
         options: TxnOptions,
         change: impl FnMut(&mut Txn) -> Result<T, WriteError<E>>,
     ) -> Result<Committed<T>, WriteError<E>> {
-        let (value, receipt) = self.retry(options, change)?;
-        let version = (receipt.rows > 0).then_some(receipt.version);
-        Ok(Committed { value, version, time: receipt.time })
+        self.retry(options, change).map(Committed::of)
     }
 
     /// As [`write`](Database::write), with the receipt.
     pub(crate) fn retry<T, E>(
         &self,
         options: TxnOptions,
+        change: impl FnMut(&mut Txn) -> Result<T, WriteError<E>>,
+    ) -> Result<(T, Receipt), WriteError<E>> {
+        self.retry_from(|| self.begin_with(options), change)
+    }
+
+    /// As [`write`](Database::write), with a way to begin.
+    pub(crate) fn retry_from<T, E>(
+        &self,
+        begin: impl Fn() -> Result<Txn, ReadError>,
         mut change: impl FnMut(&mut Txn) -> Result<T, WriteError<E>>,
     ) -> Result<(T, Receipt), WriteError<E>> {
         let shared = &self.inner.shared;
         let mut losses = 0_u32;
         let mut turn: Option<Turn<'_>> = None;
         loop {
-            let mut txn = self.begin_with(options)?;
+            let mut txn = begin()?;
             let value = change(&mut txn)?;
             match txn.commit() {
                 Ok(receipt) => return Ok((value, receipt)),
@@ -347,7 +361,7 @@ impl Database {
         if shared.read_only {
             return Err(CheckpointError::ReadOnly);
         }
-        crate::checkpoint::run(&self.inner, Reason::Asked)
+        crate::checkpoint::run_whole(&self.inner)
     }
 
     /// Does the log's chores that are due, and aborts readers beyond their allowance, for a store whose log was opened with
@@ -495,7 +509,7 @@ impl Read for Database {
 
     fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
         let shared = &self.inner.shared;
-        scan_version(shared, shared.hold_newest()?, table, range.into())
+        scan_version(shared, shared.hold_newest()?, None, table, range.into())
     }
 
     fn version(&self) -> Version {

@@ -19,7 +19,11 @@ use keepstone_types::{Clock, CodecId, ManualClock, StoreId, Timestamp, ValueRef,
 use keepstone_vfs::{MemoryVfs, OpenOptions, Vfs, VfsFileExt};
 use keepstone_wal::{Durability, Log, LogOptions, Record, RecordKind};
 
-use crate::catalog::{TableId, parse_table_row, table_key, table_value};
+use crate::branches::{
+    branch_key, branch_value, discarded_key, parse_branch_row, parse_discarded_row, split_place, tagged,
+    untagged,
+};
+use crate::catalog::{TableId, numbered_key, parse_numbered_row, parse_table_row, table_key, table_value};
 use crate::identity::{FILE_LEN, FILE_NAME, Identity, MAGIC};
 use crate::names::{NAME_PREFIX, parse_name_row};
 use crate::record::{self, HEAD_LEN, Row, fill_head};
@@ -169,9 +173,10 @@ fn made_identity(input: &mut Unstructured<'_>) -> Result<()> {
 
 /// The rows of the store's own table: those that are understood have one form.
 fn own_rows(mut input: Unstructured<'_>) -> Result<()> {
-    let (mut key, prefix): (Vec<u8>, _) = (input.arbitrary()?, input.arbitrary::<Option<bool>>()?);
-    if let Some(is_table) = prefix {
-        key.insert(0, if is_table { b't' } else { NAME_PREFIX });
+    let (mut key, prefix): (Vec<u8>, _) = (input.arbitrary()?, input.arbitrary::<Option<u8>>()?);
+    if let Some(prefix) = prefix {
+        let prefixes = [b't', NAME_PREFIX, b'u', b'b', b'd'];
+        key.insert(0, *prefixes.get(usize::from(prefix) % prefixes.len()).unwrap_or(&b't'));
     }
     let value = input.take_rest();
     assert_eq!(parse_table_row(&key, None), None, "a table never goes away");
@@ -184,7 +189,29 @@ fn own_rows(mut input: Unstructured<'_>) -> Result<()> {
         assert_eq!((named.name.as_bytes(), value), (&key[1..], &expected[..]));
         assert_eq!(parse_table_row(&key, Some(value)), None, "a row is one of the two");
     }
+    rows_of_branches(&key, value);
     Ok(())
+}
+
+/// As [`own_rows`], those of branches.
+fn rows_of_branches(key: &[u8], value: &[u8]) {
+    if let Some((name, id)) = parse_numbered_row(key, Some(value)) {
+        assert_eq!((numbered_key(&name), &*table_value(id)), (key.to_vec(), value));
+    }
+    if let Some(branch) = parse_branch_row(key, value, Version::from_raw(1)) {
+        let expected = branch_value(branch.base, branch.forked);
+        assert_eq!((branch_key(&branch.name), &expected[..]), (key.to_vec(), value));
+    }
+    if let Some(number) = parse_discarded_row(key, value) {
+        assert_eq!((&discarded_key(number)[..], value), (key, &b""[..]));
+    }
+    if let Some((number, table, own)) = split_place(key) {
+        assert_eq!(&number.place(table, own)[..], key);
+    }
+    let value = ValueRef::copy_from(value);
+    if let Ok(said) = untagged(key, &value) {
+        assert_eq!(tagged(said.as_deref()), value);
+    }
 }
 
 const DIR: &str = "/store";

@@ -277,7 +277,7 @@ impl Diff {
                 keys.insert((table, ValueRef::copy_from(key)));
             })?;
         }
-        keys.retain(|(table, _)| *table != TableId::SYSTEM);
+        keys.retain(|(table, _)| table.is_user());
         drop(call);
         let keys = keys.into_iter().collect::<Vec<_>>().into_iter();
         Ok(Self { shared, before, after, keys, ended: false })

@@ -1,18 +1,15 @@
 //! Transactions, isolation, versions and time travel over a write-ahead log and a page file.
 //!
 //! **Concept.** A [`Database`] holds tables of keys and values. [`write`](Database::write) runs a closure in a [`Txn`] and
-//! commits it; each commit makes a [`Version`](keepstone_types::Version). Everything that can be read, now or then, is read
-//! through one trait, [`Read`]: the database, a [`Snapshot`], a transaction with its own writes. History of a key, diff of
-//! two versions, names for versions and rollback come with it. A commit goes to the log and to memory; a checkpoint folds
-//! memory into the page file, a slice at a time, and lets the log go. Older versions are kept as long as retention says.
-//!
-//! **Guarantees.** What `commit` acknowledged is as durable as was asked, and visible to the next `begin`. Nothing
-//! uncommitted is ever visible. Queue order is version order, log order and publication order. Serializable by default,
-//! phantoms and reads of what was absent included. Readers wait for nobody, checkpoints included. Errors are typed, and
-//! [`CommitError::CommitOutcomeUnknown`] is the only one after which a commit may be there.
-//!
+//! commits it; each commit makes a [`Version`](keepstone_types::Version). What can be read, now or then, is read through one
+//! trait, [`Read`]: the database, a [`Snapshot`], a transaction with its own writes, a [`Branch`] forked at a version, with
+//! writes that nobody else sees until they are merged. A checkpoint folds what was committed into the page file, a slice at a
+//! time, and lets the log go. Older versions are kept as long as retention says, and named or forked ones for good.
+//! **Guarantees.** What `commit` acknowledged is as durable as was asked, and visible to the next `begin`; nothing uncommitted
+//! ever is. Queue order is version order, log order and publication order. Serializable by default, phantoms and reads of
+//! what was absent included. Readers wait for nobody. Errors are typed; [`CommitError::CommitOutcomeUnknown`] is the only one
+//! after which a commit may be there.
 //! **Limits.** What a transaction reads must fit in memory; what it writes goes to files beside the store when it is much.
-//! Sizes are bounded by the constants of this crate, with an error each.
 //!
 //! ```
 //! use keepstone_mvcc_temporal::{Database, DatabaseOptions, Read, WriteError};
@@ -32,6 +29,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod branches;
 mod catalog;
 mod check;
 mod checkpoint;
@@ -77,11 +75,14 @@ mod write_set;
 #[doc(hidden)]
 pub mod wrong;
 
+pub use branches::{Branch, BranchChange, BranchDiff, BranchInfo};
+pub use branches::{MergeConflict, MergeConflicts, MergeReport, MergeStrategy, Resolution};
 pub use check::{CheckReport, Finding};
 pub use checkpoint::pace::{Recommendation, ReconcilerStats, simulation};
 pub use database::{Committed, Database};
 pub use error::{
-    CheckpointError, CloseError, CommitError, ErrorKind, OpenError, PageSource, ReadError, Source, WriteError,
+    CheckpointError, CloseError, CommitError, ErrorKind, MergeError, OpenError, PageSource, ReadError,
+    Source, WriteError,
 };
 pub use history::{Change, CommitInfo, Commits, Diff, History, HistoryEntry};
 pub use keepstone_pager::{OpenReport as PagesReport, PageStats};

@@ -5,6 +5,8 @@ use std::path::Path;
 use keepstone_types::Version;
 use keepstone_wal as wal;
 
+use crate::branches::split_place;
+use crate::catalog::TableId;
 use crate::error::{CommitError, ErrorKind, OpenError};
 use crate::shared::Shared;
 use crate::window::Refusal;
@@ -37,9 +39,12 @@ pub(crate) fn commit_error(
 /// Why a commit was not admitted.
 pub(crate) fn refusal(shared: &Shared, txn: u64, began: Version, refused: Refusal) -> CommitError {
     match refused {
-        Refusal::Conflict { key: (table, key), version } => {
-            let table = shared.catalog.display_name(table);
-            CommitError::Conflict { txn, table, key: key.into_owned(), version }
+        Refusal::Conflict { key: (table, place), version } => {
+            // A row of a branch is told by the table and key that it is of.
+            let of_branch = split_place(&place).filter(|_| table == TableId::BRANCHES);
+            let (table, key) = of_branch.map_or((table, &*place), |(_, table, key)| (table, key));
+            let (table, key) = (shared.catalog.display_name(table), key.to_vec());
+            CommitError::Conflict { txn, table, key, version }
         }
         Refusal::WindowExceeded { oldest } => CommitError::ConflictWindowExceeded { txn, began, oldest },
         Refusal::VersionsExhausted => CommitError::VersionsExhausted,

@@ -6,7 +6,7 @@ use keepstone_types::PageId;
 
 use crate::check::pages::mark_tree;
 use crate::checkpoint::fold::{Building, table_edit};
-use crate::checkpoint::{Reason, apply_edits, begin_slice, commit_slice, ground, prune, publish, room, run};
+use crate::checkpoint::{apply_edits, begin_slice, commit_slice, ground, prune, publish, room, run_whole};
 use crate::database::{Database, Inner};
 use crate::error::CheckpointError;
 use crate::ground::Ground;
@@ -56,7 +56,7 @@ impl Database {
         if inner.shared.read_only {
             return Err(CheckpointError::ReadOnly);
         }
-        run(inner, Reason::Asked)?;
+        run_whole(inner)?;
         let _running = inner.checkpointer.begin();
         let pages = ground(inner)?.pages().clone();
         let bytes_before = pages.stats().file_bytes;

@@ -212,14 +212,14 @@ impl<'a> Merge<'a> {
         Ok(is_live)
     }
 
-    /// Adds the rows of the ground's leaf that come before all others, without looking at each; false when the ground is
-    /// not first, or has none that can be taken so. It goes past them before it looks for the next row.
-    fn put_run(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+    /// Adds the rows of the ground's leaf that come before all others and before `limit`, without looking at each; false
+    /// when the ground is not first, or has none that can be taken so. It goes past them before it looks for the next row.
+    fn put_run(&mut self, batch: &mut Batch, limit: Option<&[u8]>) -> Result<bool, ReadError> {
         let Some(ground) = self.ground.as_ref().filter(|_| self.direction == Direction::Up) else {
             return Ok(false);
         };
         let own = self.own.as_mut().and_then(|own| own.peek()).map(|(key, _)| &***key);
-        let above = self.memtables.iter().filter_map(Cursor::key).chain(own).min();
+        let above = self.memtables.iter().filter_map(Cursor::key).chain(own).chain(limit).min();
         if above.is_some_and(|above| ground.key().is_none_or(|key| key >= above)) {
             return Ok(false);
         }
@@ -235,37 +235,74 @@ impl<'a> Merge<'a> {
 
     /// Adds the next row to a batch, and rows that stand beside it in the ground with it; false when there is none.
     pub(crate) fn put_next(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
-        if let (Some(run), Some(ground)) = (self.passing.take(), &mut self.ground) {
-            ground.pass_run(&run)?;
-        }
-        if self.put_run(batch)? {
+        self.pass_run()?;
+        if self.put_run(batch, None)? {
             return Ok(true);
         }
         self.put_row(batch)
     }
 
+    /// Goes past rows that were added.
+    fn pass_run(&mut self) -> Result<(), ReadError> {
+        match (self.passing.take(), &mut self.ground) {
+            (Some(run), Some(ground)) => ground.pass_run(&run),
+            _ => Ok(()),
+        }
+    }
+
     fn put_row(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
         loop {
-            let own = self.own.as_mut().and_then(|own| own.peek().copied());
-            let is_live = match (self.first(), own) {
-                (Some((first, key)), Some((own, _))) if is_before(self.direction, key, own) => {
-                    self.put_stored(first, batch)?
+            if let Some(is_live) = self.put_one(batch)? {
+                if is_live {
+                    return Ok(true);
                 }
-                (_, Some((key, value))) => {
-                    self.own.as_mut().and_then(Iterator::next);
-                    if let Some(value) = value {
-                        batch.push(Part::Copied(key), Part::of(value));
-                    }
-                    self.advance_past(key)?;
-                    value.is_some()
-                }
-                (Some((first, _)), None) => self.put_stored(first, batch)?,
-                (None, None) => return Ok(false),
-            };
-            if is_live {
-                return Ok(true);
+            } else {
+                return Ok(false);
             }
         }
+    }
+
+    /// Adds the row that stands next, and says whether it was one: a deletion is passed. `None` at the end.
+    fn put_one(&mut self, batch: &mut Batch) -> Result<Option<bool>, ReadError> {
+        let own = self.own.as_mut().and_then(|own| own.peek().copied());
+        let is_live = match (self.first(), own) {
+            (Some((first, key)), Some((own, _))) if is_before(self.direction, key, own) => {
+                self.put_stored(first, batch)?
+            }
+            (_, Some((key, value))) => {
+                self.own.as_mut().and_then(Iterator::next);
+                if let Some(value) = value {
+                    batch.push(Part::Copied(key), Part::of(value));
+                }
+                self.advance_past(key)?;
+                value.is_some()
+            }
+            (Some((first, _)), None) => self.put_stored(first, batch)?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(is_live))
+    }
+
+    /// The key that stands next among what is stored, deletions included.
+    pub(crate) fn stored_key(&mut self) -> Result<Option<&[u8]>, ReadError> {
+        self.pass_run()?;
+        Ok(self.first().map(|(_, key)| key))
+    }
+
+    /// Adds what stands next: one row, or rows that stand beside each other in the ground and come before `limit`. What is
+    /// next comes before `limit`. False when it was a deletion.
+    pub(crate) fn put_before(&mut self, batch: &mut Batch, limit: &[u8]) -> Result<bool, ReadError> {
+        self.pass_run()?;
+        if self.put_run(batch, Some(limit))? {
+            return Ok(true);
+        }
+        Ok(self.put_one(batch)?.unwrap_or(false))
+    }
+
+    /// Goes past the row of a key, when that is what stands next.
+    pub(crate) fn pass(&mut self, key: &[u8]) -> Result<(), ReadError> {
+        self.pass_run()?;
+        self.advance_past(key)
     }
 
     fn next_row(&mut self) -> Result<Option<KeyValue>, ReadError> {

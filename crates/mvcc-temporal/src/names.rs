@@ -7,6 +7,7 @@ use crate::catalog::TableId;
 use crate::database::Database;
 use crate::error::{CommitError, ReadError, WriteError};
 use crate::key_range::KeyRange;
+use crate::layers::View;
 use crate::limits::VERSION_NAME_LEN_MAX;
 use crate::merge::{Direction, Merge};
 use crate::scan::{Scan, ScanSource};
@@ -53,24 +54,27 @@ pub(crate) fn parse_name_row(key: &[u8], value: &[u8]) -> Option<NamedVersion> {
     whole.then_some(NamedVersion { name, version, named })
 }
 
-fn check_name(name: &str) -> Result<(), CommitError> {
+pub(crate) fn check_name(name: &str) -> Result<(), CommitError> {
     if name.is_empty() || name.len() > VERSION_NAME_LEN_MAX {
         return Err(CommitError::VersionName { name: name.chars().take(64).collect() });
     }
     Ok(())
 }
 
-/// Whether a name stands for this version.
-pub(crate) fn is_named(shared: &Shared, version: Version) -> Result<bool, ReadError> {
-    let view = shared.stack.view();
+/// The versions that stay whatever retention says: those with a name, and those below branches.
+pub(crate) fn promised(view: &View) -> Result<Vec<Version>, ReadError> {
+    let mut versions = crate::branches::bases(view)?;
     let range = KeyRange::prefix([NAME_PREFIX]);
-    for row in Merge::new(&view, None, TableId::SYSTEM, &range, Direction::Up)? {
+    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
         let (key, value) = row?;
-        if parse_name_row(&key, &value).is_some_and(|named| named.version == version) {
-            return Ok(true);
-        }
+        versions.extend(parse_name_row(&key, &value).map(|named| named.version));
     }
-    Ok(false)
+    Ok(versions)
+}
+
+/// Whether a version stays whatever retention says.
+pub(crate) fn is_promised(shared: &Shared, version: Version) -> Result<bool, ReadError> {
+    Ok(promised(&shared.stack.view())?.contains(&version))
 }
 
 /// What `write` met when its closure has no error of its own.
@@ -129,7 +133,7 @@ impl Database {
     pub fn names(&self) -> Result<Vec<NamedVersion>, ReadError> {
         let shared = Arc::clone(&self.inner.shared);
         let (held, table) = (shared.hold_newest()?, Some(TableId::SYSTEM));
-        let source = ScanSource { shared, held, own: None, table, trace: None };
+        let source = ScanSource { shared, held, branch: None, own: None, table, trace: None };
         let mut names = Vec::new();
         for row in Scan::new(source, KeyRange::prefix([NAME_PREFIX])) {
             let (key, value) = row?;

@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use keepstone_types::{ValueRef, lock_rank};
 
+use crate::branches::BranchNumber;
 use crate::catalog::TableId;
 use crate::commit_entry::RowKey;
 use crate::key_range::KeyRange;
@@ -29,13 +30,26 @@ struct Progress {
 pub(crate) struct ScanTrace {
     table: TableId,
     range: KeyRange,
+    /// The branch that is scanned: the rows that count are its own, which stand elsewhere; those below do not change.
+    branch: Option<BranchNumber>,
     progress: Mutex<Progress>,
 }
 
 impl ScanTrace {
-    pub(crate) fn new(table: TableId, range: KeyRange) -> Self {
+    pub(crate) fn new(table: TableId, range: KeyRange, branch: Option<BranchNumber>) -> Self {
         let progress = Progress { front: None, back: None, whole: false };
-        Self { table, range, progress: Mutex::new(lock_rank::MVCC_SCAN_TRACE, progress) }
+        Self { table, range, branch, progress: Mutex::new(lock_rank::MVCC_SCAN_TRACE, progress) }
+    }
+
+    /// What was covered, where the rows that count stand.
+    fn covered_places(&self) -> Vec<(TableId, KeyRange)> {
+        let covered = self.covered().into_iter();
+        match self.branch {
+            None => covered.map(|range| (self.table, range)).collect(),
+            Some(number) => {
+                covered.map(|range| (TableId::BRANCHES, number.range(self.table, &range))).collect()
+            }
+        }
     }
 
     /// A row was taken from the front.
@@ -89,7 +103,7 @@ impl ReadSet {
     pub(crate) fn finish(self) -> FinishedReads {
         let mut ranges = Vec::new();
         for trace in &self.scans {
-            ranges.extend(trace.covered().into_iter().map(|range| (trace.table, range)));
+            ranges.extend(trace.covered_places());
         }
         FinishedReads { keys: self.keys.into_iter().collect(), ranges: joined(ranges) }
     }
@@ -129,6 +143,11 @@ impl FinishedReads {
         }
     }
 
+    /// Whether nothing was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.ranges.is_empty()
+    }
+
     /// Keys and ranges.
     pub(crate) fn len(&self) -> usize {
         self.keys.len().saturating_add(self.ranges.len())
@@ -149,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_scan_covers_what_was_taken_and_no_more() {
-        let trace = Arc::new(ScanTrace::new(TableId::FIRST_USER, KeyRange::from("b".."y")));
+        let trace = Arc::new(ScanTrace::new(TableId::FIRST_USER, KeyRange::from("b".."y"), None));
         let finished = |trace: &Arc<ScanTrace>| {
             let mut reads = ReadSet::default();
             reads.add_scan(Arc::clone(trace));

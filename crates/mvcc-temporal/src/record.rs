@@ -14,7 +14,6 @@ use rmp::decode::{self, RmpRead};
 use rmp::encode;
 
 use crate::catalog::TableId;
-use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::runs::RunRef;
 
 /// Bytes of the version in the head, at offset 0, little-endian.
@@ -260,12 +259,13 @@ fn decode_rows(body: &mut Body<'_>) -> Result<Vec<Row>, RecordError> {
             return Err(body.error("a table's rows", "no more rows than bytes for them", count));
         }
         rows.reserve(count.min(PREALLOCATED_ROWS_MAX));
+        let (key_len_max, value_len_max) = table.stored_len_max();
         for _ in 0..count {
-            let key = body.bytes("a key", KEY_LEN_MAX)?;
+            let key = body.bytes("a key", key_len_max)?;
             if rows.last().is_some_and(|last| (last.table, &last.key) >= (table, &key)) {
                 return Err(body.error("a key", "tables and keys in ascending order", key.escape_ascii()));
             }
-            let value = body.bytes_or_nil("a value", VALUE_LEN_MAX)?;
+            let value = body.bytes_or_nil("a value", value_len_max)?;
             rows.push(Row { table, key, value });
         }
     }

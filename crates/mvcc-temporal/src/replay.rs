@@ -3,19 +3,21 @@
 //! Each record must continue the one before: the next version of its timeline, a later time, tables that the catalog
 //! knows. What does not is refused, never guessed around.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use keepstone_types::{Lsn, Timeline, Timestamp, Version};
 use keepstone_wal::{RecordKind, Replayed, ReplayedRecord};
 
-use crate::catalog::{TABLE_PREFIX, TableId, parse_table_row};
+use crate::catalog::{
+    NUMBERED_PREFIX, TABLE_PREFIX, TableId, is_of_catalog, parse_numbered_row, parse_table_row,
+};
 use crate::commit_entry::CommitEntry;
 use crate::error::{OpenError, ReadError};
 use crate::ground::meta::Meta;
 use crate::key_range::KeyRange;
 use crate::layers::View;
 use crate::merge::{Direction, Merge};
-use crate::record::{CommitRecord, decode, is_commit};
+use crate::record::{CommitRecord, Row, decode, is_commit};
 use crate::runs::{RunFolder, rows_of};
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering};
@@ -26,12 +28,19 @@ pub(crate) struct Sequence {
     last: Version,
     last_time: Timestamp,
     timeline: Timeline,
+    /// The tables that have a number, made or not.
     tables: HashMap<TableId, Arc<str>>,
     names: HashMap<Arc<str>, TableId>,
+    made: HashSet<TableId>,
 }
 
-/// A table that a commit made.
-pub(crate) type MadeTable = (Arc<str>, TableId);
+/// A table that a commit made, or gave its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewTable {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: TableId,
+    pub(crate) is_made: bool,
+}
 
 impl Sequence {
     /// What follows the commit that everything is folded through; at first, none.
@@ -42,21 +51,26 @@ impl Sequence {
             timeline: meta.timeline,
             tables: HashMap::new(),
             names: HashMap::new(),
+            made: HashSet::new(),
         }
     }
 
     /// A table is known from elsewhere.
-    pub(crate) fn add_table(&mut self, name: &Arc<str>, id: TableId) {
-        self.tables.insert(id, Arc::clone(name));
-        self.names.insert(Arc::clone(name), id);
+    pub(crate) fn add_table(&mut self, table: &NewTable) {
+        self.tables.insert(table.id, Arc::clone(&table.name));
+        self.names.insert(Arc::clone(&table.name), table.id);
+        if table.is_made {
+            self.made.insert(table.id);
+        }
     }
 
     pub(crate) const fn last(&self) -> (Version, Timestamp) {
         (self.last, self.last_time)
     }
 
+    /// The tables that were made.
     pub(crate) fn table_count(&self) -> usize {
-        self.tables.len()
+        self.made.len()
     }
 
     /// The log went on on another timeline.
@@ -68,8 +82,8 @@ impl Sequence {
         Ok(())
     }
 
-    /// Takes the next commit; says which tables it made.
-    pub(crate) fn accept(&mut self, record: &CommitRecord) -> Result<Vec<MadeTable>, String> {
+    /// Takes the next commit; says which tables it made or gave a number.
+    pub(crate) fn accept(&mut self, record: &CommitRecord) -> Result<Vec<NewTable>, String> {
         let expected = self.last.on(self.timeline).next();
         if Some(record.version) != expected {
             let expected = expected.map_or("none".to_owned(), |version| version.to_string());
@@ -78,49 +92,61 @@ impl Sequence {
         if record.time <= self.last_time && self.last != Version::ZERO {
             return Err(format!("expected a time after {}, found {}", self.last_time, record.time));
         }
-        let made = self.accept_tables(record)?;
+        let new = self.accept_tables(record)?;
         self.last = record.version;
         self.last_time = record.time;
-        Ok(made)
+        Ok(new)
     }
 
-    fn accept_tables(&mut self, record: &CommitRecord) -> Result<Vec<MadeTable>, String> {
-        let mut made = Vec::new();
+    fn accept_tables(&mut self, record: &CommitRecord) -> Result<Vec<NewTable>, String> {
+        let mut new = Vec::new();
         let mut checked = TableId::SYSTEM;
         for row in &record.rows {
-            if row.table == TableId::SYSTEM && row.key.first() == Some(&TABLE_PREFIX) {
-                let parsed = parse_table_row(&row.key, row.value.as_deref());
-                let (name, id) = parsed.ok_or_else(|| format!("a catalog row {:?}", row.key))?;
-                let same_id = self.tables.get(&id).is_none_or(|known| *known == name);
-                let same_name = self.names.get(&name).is_none_or(|known| *known == id);
-                if !same_id || !same_name {
-                    return Err(format!("table {name:?} has number {}, which another has", id.get()));
-                }
-                if self.tables.insert(id, Arc::clone(&name)).is_none() {
-                    self.names.insert(Arc::clone(&name), id);
-                    made.push((name, id));
-                }
-            } else if row.table != checked {
+            if row.table == TableId::SYSTEM && is_of_catalog(&row.key) {
+                new.extend(self.accept_catalog_row(row)?);
+            } else if row.table != checked && row.table != TableId::BRANCHES {
                 if !self.tables.contains_key(&row.table) {
                     return Err(format!("rows of table number {}, which no commit made", row.table.get()));
                 }
                 checked = row.table;
             }
         }
-        Ok(made)
+        Ok(new)
+    }
+
+    fn accept_catalog_row(&mut self, row: &Row) -> Result<Option<NewTable>, String> {
+        let made = parse_table_row(&row.key, row.value.as_deref());
+        let is_made = made.is_some();
+        let parsed = made.or_else(|| parse_numbered_row(&row.key, row.value.as_deref()));
+        let (name, id) = parsed.ok_or_else(|| format!("a catalog row {:?}", row.key))?;
+        let same_id = self.tables.get(&id).is_none_or(|known| *known == name);
+        let same_name = self.names.get(&name).is_none_or(|known| *known == id);
+        if !same_id || !same_name {
+            return Err(format!("table {name:?} has number {}, which another has", id.get()));
+        }
+        let is_known = if is_made { self.made.contains(&id) } else { self.tables.contains_key(&id) };
+        let table = NewTable { name, id, is_made };
+        self.add_table(&table);
+        Ok((!is_known).then_some(table))
     }
 }
 
-/// The tables that are folded, each with the version that made it.
-pub(crate) fn folded_tables(view: &View) -> Result<Vec<(Arc<str>, TableId, Version)>, ReadError> {
-    let range = KeyRange::prefix([TABLE_PREFIX]);
+/// The tables that are folded, each with the version that made it or gave it its number.
+pub(crate) fn folded_tables(view: &View) -> Result<Vec<(NewTable, Version)>, ReadError> {
     let mut tables = Vec::new();
-    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
-        let made = view.get(TableId::SYSTEM, &key)?.map(|row| row.version);
-        // What is no table is found by `check`.
-        if let (Some((name, id)), Some(created)) = (parse_table_row(&key, Some(&value)), made) {
-            tables.push((name, id, created));
+    for prefix in [TABLE_PREFIX, NUMBERED_PREFIX] {
+        let range = KeyRange::prefix([prefix]);
+        for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
+            let (key, value) = row?;
+            let first = view.get(TableId::SYSTEM, &key)?.map(|row| row.version);
+            let made = parse_table_row(&key, Some(&value));
+            let is_made = made.is_some();
+            // What is no table is found by `check`.
+            if let (Some((name, id)), Some(first)) =
+                (made.or_else(|| parse_numbered_row(&key, Some(&value))), first)
+            {
+                tables.push((NewTable { name, id, is_made }, first));
+            }
         }
     }
     Ok(tables)
@@ -150,9 +176,9 @@ impl<'a> Replay<'a> {
             kind: source.kind(),
             source: source.into(),
         };
-        for (name, id, created) in folded_tables(&shared.stack.view_at(meta.folded)).map_err(unreadable)? {
-            sequence.add_table(&name, id);
-            shared.catalog.restore(&name, id, created);
+        for (table, version) in folded_tables(&shared.stack.view_at(meta.folded)).map_err(unreadable)? {
+            sequence.add_table(&table);
+            shared.catalog.restore(&table, version);
         }
         let (proven, folded_through) = (meta.through, meta.through_lsn);
         Ok(Self { shared, sequence, proven, folded_through, is_first: true, runs })
@@ -202,9 +228,8 @@ impl<'a> Replay<'a> {
             )));
         }
         let commit = decode(record.kind, &record.payload).map_err(|error| refused(error.to_string()))?;
-        let made = self.sequence.accept(&commit).map_err(refused)?;
-        for (name, id) in made {
-            self.shared.catalog.restore(&name, id, commit.version);
+        for table in self.sequence.accept(&commit).map_err(refused)? {
+            self.shared.catalog.restore(&table, commit.version);
         }
         if !record.unproven {
             self.proven = commit.version;
@@ -255,7 +280,6 @@ mod tests {
 
     use super::*;
     use crate::catalog::{table_key, table_value};
-    use crate::record::Row;
 
     fn commit(version: Version, micros: u64, rows: Vec<Row>) -> CommitRecord {
         CommitRecord { version, time: Timestamp::from_micros(micros), rows, runs: Vec::new() }

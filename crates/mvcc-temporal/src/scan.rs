@@ -13,6 +13,7 @@ use std::ops::Bound;
 
 use keepstone_types::ValueRef;
 
+use crate::branches::{BranchPart, BranchViews};
 use crate::catalog::TableId;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
@@ -39,6 +40,8 @@ pub(crate) struct ScanSource {
     pub(crate) shared: Arc<Shared>,
     /// The version that is read.
     pub(crate) held: Arc<Registration>,
+    /// The branch that is read; `held` is then the version of its own rows.
+    pub(crate) branch: Option<BranchPart>,
     /// The transaction's own writes as they were when the scan began.
     pub(crate) own: Option<OwnWrites>,
     /// `None` when the table does not exist.
@@ -81,21 +84,27 @@ impl Scan {
         let _reading = held.call()?;
         let Some(table) = self.source.table else { return Ok(()) };
         let limit = self.batch_rows;
-        let view = self.source.shared.stack.view_at(self.source.held.version());
-        let mut rows = Merge::new(&view, self.source.own.as_ref(), table, &self.rest, direction)?;
         let batch = match direction {
             Direction::Up => &mut self.front,
             Direction::Down => &mut self.back,
         };
         batch.begin(limit);
-        while batch.fetched_rows() < limit && batch.kept_len() < BATCH_BYTES {
-            held.must_be_active()?;
-            if !rows.put_next(batch)? {
-                self.drained = true;
-                break;
+        let own = self.source.own.as_ref();
+        self.drained = match &self.source.branch {
+            None => {
+                let view = self.source.shared.stack.view_at(held.version());
+                let mut rows = Merge::new(&view, own, table, &self.rest, direction)?;
+                fill(batch, limit, held, |batch| rows.put_next(batch))?
             }
-        }
-        drop(rows);
+            Some(branch) => {
+                let _below = branch.base.call()?;
+                let layers = self.source.shared.stack.current();
+                let versions = (held.version(), branch.base.version());
+                let views = BranchViews::new(&layers, branch.number, versions, table, &self.rest);
+                let mut rows = views.rows(own, direction)?;
+                fill(batch, limit, held, |batch| rows.put_next(batch))?
+            }
+        };
         batch.seal();
         self.batch_rows = limit.saturating_mul(2).min(BATCH_ROWS_MAX);
         Ok(())
@@ -118,6 +127,8 @@ impl Scan {
             return None;
         }
         let may_go_on = self.source.shared.must_be_open().and_then(|()| self.source.held.must_be_active());
+        let below = self.source.branch.as_ref().map_or(Ok(()), |branch| branch.base.must_be_active());
+        let may_go_on = may_go_on.and(below);
         if let Err(error) = may_go_on {
             self.ended = true;
             return Some(Err(error));
@@ -166,6 +177,22 @@ impl Scan {
         }
         None
     }
+}
+
+/// Fills a batch; true when nothing is left.
+fn fill(
+    batch: &mut Batch,
+    limit: usize,
+    held: &Registration,
+    mut put_next: impl FnMut(&mut Batch) -> Result<bool, ReadError>,
+) -> Result<bool, ReadError> {
+    while batch.fetched_rows() < limit && batch.kept_len() < BATCH_BYTES {
+        held.must_be_active()?;
+        if !put_next(batch)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Iterator for Scan {

@@ -122,10 +122,14 @@ impl Shared {
         }
     }
 
-    /// Holds a version that everybody may read, or that has a name. Who prunes looks at the slots first and at the names
-    /// afterwards: a version whose name was found while that goes on may have lost it before the second look, and was not
-    /// held yet at the first. So it is looked for again.
-    fn hold_retained(&self, version: Version) -> Result<Registration, ReadError> {
+    /// Holds a version that everybody may read, or that is promised to stay: by a name, or by a branch. Who prunes looks at
+    /// the slots first and at the promises afterwards: a version whose promise was found while that goes on may have lost
+    /// it before the second look, and was not held yet at the first. So it is looked for again.
+    pub(crate) fn hold_promised(
+        &self,
+        version: Version,
+        is_promised: impl Fn() -> Result<bool, ReadError>,
+    ) -> Result<Registration, ReadError> {
         loop {
             let before = self.readers.collections();
             let now = self.clock.monotonic();
@@ -134,7 +138,7 @@ impl Shared {
             if version >= oldest {
                 return Ok(held);
             }
-            if !crate::names::is_named(self, version)? {
+            if !is_promised()? {
                 return Err(ReadError::HistoryGone { asked: version, oldest });
             }
             if before.is_multiple_of(2) && self.readers.collections() == before {
@@ -151,7 +155,7 @@ impl Shared {
         if version > newest {
             return Err(ReadError::VersionInFuture { asked: version, newest });
         }
-        let held = self.hold_retained(version)?;
+        let held = self.hold_promised(version, || crate::names::is_promised(self, version))?;
         let nearest = self.stack.with(|layers| layers.commit_at_or_below(version))?;
         let nearest = nearest.map_or(Version::ZERO, |commit| commit.version);
         if version != nearest {

@@ -4,7 +4,8 @@ use std::fmt;
 
 use keepstone_types::{StoreId, Version};
 
-use crate::catalog::TableId;
+use crate::branches::BranchPart;
+use crate::catalog::{TABLE_PREFIX, TableId, parse_table_row};
 use crate::database::Handle;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
@@ -15,7 +16,7 @@ use crate::scan::{Scan, ScanSource};
 use crate::shared::Shared;
 use crate::sync::Arc;
 
-/// The store as it was at one version. Cloning is cheap; the store stays open while a snapshot of it lives, unless it is
+/// The store, or a branch of it, as it was at one version. Cloning is cheap; the store stays open while a snapshot of it lives, unless it is
 /// closed, which ends the snapshot with [`ReadError::Closed`].
 #[derive(Clone)]
 pub struct Snapshot {
@@ -26,6 +27,8 @@ pub struct Snapshot {
 struct HeldSnapshot {
     inner: Arc<Handle>,
     held: Arc<Registration>,
+    /// The branch that is read; `held` is then the version of its own rows.
+    branch: Option<BranchPart>,
 }
 
 impl Drop for HeldSnapshot {
@@ -42,8 +45,13 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(inner: Arc<Handle>, held: Arc<Registration>) -> Self {
+        Self::of(inner, held, None)
+    }
+
+    /// One of a branch.
+    pub(crate) fn of(inner: Arc<Handle>, held: Arc<Registration>, branch: Option<BranchPart>) -> Self {
         inner.shared.counters.open_snapshots.add(1);
-        Self { held: Arc::new(HeldSnapshot { inner, held }) }
+        Self { held: Arc::new(HeldSnapshot { inner, held, branch }) }
     }
 }
 
@@ -63,13 +71,34 @@ pub(crate) fn read_row(
 pub(crate) fn scan_version(
     shared: &Arc<Shared>,
     held: Arc<Registration>,
+    branch: Option<BranchPart>,
     table: &str,
     range: KeyRange,
 ) -> Result<Scan, ReadError> {
     shared.must_be_open()?;
     held.must_be_active()?;
-    let table = shared.catalog.id(table);
-    Ok(Scan::new(ScanSource { shared: Arc::clone(shared), held, own: None, table, trace: None }, range))
+    let (shared, table) = (Arc::clone(shared), shared.catalog.id(table));
+    Ok(Scan::new(ScanSource { shared, held, branch, own: None, table, trace: None }, range))
+}
+
+/// The tables that exist at a version that is held.
+pub(crate) fn tables_of_version(
+    shared: &Arc<Shared>,
+    held: &Arc<Registration>,
+    branch: Option<&BranchPart>,
+) -> Result<Vec<Arc<str>>, ReadError> {
+    shared.must_be_open()?;
+    held.must_be_active()?;
+    let Some(branch) = branch else { return Ok(shared.catalog.names_at(held.version())) };
+    let (held, table) = (Arc::clone(held), Some(TableId::SYSTEM));
+    let (shared, branch) = (Arc::clone(shared), Some(branch.clone()));
+    let source = ScanSource { shared, held, branch, own: None, table, trace: None };
+    let mut names = Vec::new();
+    for row in Scan::new(source, KeyRange::prefix([TABLE_PREFIX])) {
+        let (key, value) = row?;
+        names.extend(parse_table_row(&key, Some(&value)).map(|(name, _)| name));
+    }
+    Ok(names)
 }
 
 impl sealed::Sealed for Snapshot {}
@@ -82,11 +111,18 @@ impl Read for Snapshot {
     ) -> Result<Option<VersionedValue>, ReadError> {
         let (shared, at) = (&self.held.inner.shared, self.held.held.version());
         let _reading = self.held.held.call()?;
-        read_row(shared, table, |table| shared.stack.with(|layers| layers.get(table, key.as_ref(), at)))
+        let key = key.as_ref();
+        read_row(shared, table, |table| {
+            shared.stack.with(|layers| match &self.held.branch {
+                None => layers.get(table, key, at),
+                Some(branch) => branch.get(layers, table, key, at),
+            })
+        })
     }
 
     fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
-        scan_version(&self.held.inner.shared, Arc::clone(&self.held.held), table, range.into())
+        let HeldSnapshot { inner, held, branch } = &*self.held;
+        scan_version(&inner.shared, Arc::clone(held), branch.clone(), table, range.into())
     }
 
     fn version(&self) -> Version {
@@ -94,10 +130,8 @@ impl Read for Snapshot {
     }
 
     fn tables(&self) -> Result<Vec<Arc<str>>, ReadError> {
-        let shared = &self.held.inner.shared;
-        shared.must_be_open()?;
-        self.held.held.must_be_active()?;
-        Ok(shared.catalog.names_at(self.held.held.version()))
+        let HeldSnapshot { inner, held, branch } = &*self.held;
+        tables_of_version(&inner.shared, held, branch.as_ref())
     }
 
     fn store_id(&self) -> StoreId {

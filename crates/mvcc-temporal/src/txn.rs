@@ -1,16 +1,19 @@
 //! Transactions: a private view, private writes, and what was read, until `commit` or drop.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
 use keepstone_types::{StoreId, Timestamp, ValueRef, Version, lock_rank};
 use keepstone_wal::Durability;
 
-use crate::catalog::{TableId, table_key, table_value};
+use crate::branches::{BranchPart, branch_key, tagged, untagged};
+use crate::catalog::{TABLE_PREFIX, Table, TableId, numbered_key, parse_table_row, table_key, table_value};
 use crate::commit_path::{Intent, Submitted, commit, submit};
 use crate::database::Handle;
 use crate::error::{CommitError, ReadError};
 use crate::key_range::KeyRange;
+use crate::limits::VALUE_LEN_MAX;
 use crate::read::{Read, VersionedValue, sealed};
 use crate::read_set::{ReadSet, ScanTrace};
 use crate::readers::Registration;
@@ -80,6 +83,8 @@ pub struct Txn {
     options: TxnOptions,
     /// The version it began at.
     began: Arc<Registration>,
+    /// The branch that it reads and writes.
+    branch: Option<BranchPart>,
     writes: WriteSet,
     reads: Mutex<ReadSet>,
     /// Tables that the view does not have, whose catalog row is among the writes.
@@ -104,19 +109,44 @@ impl Txn {
         shared.must_be_open()?;
         shared.must_be_same_process()?;
         let began = shared.hold_newest()?;
+        Ok(Self::new(inner, options, began, None))
+    }
+
+    /// Begins on a branch, which is there at the version that is held. Whether it is when the transaction commits counts at
+    /// every isolation.
+    pub(crate) fn begin_on(
+        inner: &Arc<Handle>,
+        options: TxnOptions,
+        began: Arc<Registration>,
+        (name, part): (&str, BranchPart),
+    ) -> Result<Self, ReadError> {
+        inner.shared.must_be_same_process()?;
+        let txn = Self::new(inner, options, began, Some(part));
+        txn.depend_on_branch(name);
+        Ok(txn)
+    }
+
+    fn new(
+        inner: &Arc<Handle>,
+        options: TxnOptions,
+        began: Arc<Registration>,
+        branch: Option<BranchPart>,
+    ) -> Self {
+        let shared = &inner.shared;
         shared.counters.begun.add(1);
         shared.counters.open_transactions.add(1);
-        Ok(Self {
+        Self {
             inner: Arc::clone(inner),
             id: shared.next_txn.fetch_add(1, Ordering::Relaxed),
             options,
             began,
+            branch,
             writes: WriteSet::default(),
             reads: Mutex::new(lock_rank::MVCC_READ_SET, ReadSet::default()),
             made: BTreeSet::new(),
             everything: false,
             ended: false,
-        })
+        }
     }
 
     /// The number of this transaction within the process; errors name it.
@@ -151,6 +181,21 @@ impl Txn {
         self.everything = true;
     }
 
+    /// Makes a commit that discards a branch a conflict.
+    pub(crate) fn depend_on_branch(&self, name: &str) {
+        self.reads.lock().add_key(TableId::SYSTEM, &branch_key(name));
+    }
+
+    /// Whether it reads and writes a branch.
+    pub(crate) const fn is_on_branch(&self) -> bool {
+        self.branch.is_some()
+    }
+
+    /// What it is a transaction of.
+    pub(crate) const fn store(&self) -> &Arc<Handle> {
+        &self.inner
+    }
+
     /// The version it began at, held.
     pub(crate) const fn began(&self) -> &Arc<Registration> {
         &self.began
@@ -168,11 +213,21 @@ impl Txn {
         self.options.isolation == Isolation::Serializable
     }
 
+    /// Where the row of a key stands that this transaction reads and writes.
+    fn place<'k>(&self, table: TableId, key: &'k [u8]) -> (TableId, Cow<'k, [u8]>) {
+        match &self.branch {
+            None => (table, Cow::Borrowed(key)),
+            Some(branch) => (TableId::BRANCHES, Cow::Owned(branch.number.place(table, key).into_owned())),
+        }
+    }
+
     /// The table of a name, if a transaction of this process ever wrote to it; otherwise its absence is what was read.
     fn table_to_read(&self, name: &str) -> Option<TableId> {
         let table = self.inner.shared.catalog.id(name);
         if table.is_none() && self.records_reads() {
-            self.reads.lock().add_key(TableId::SYSTEM, &table_key(name));
+            let key = table_key(name);
+            let (table, place) = self.place(TableId::SYSTEM, &key);
+            self.reads.lock().add_key(table, &place);
         }
         table
     }
@@ -205,13 +260,53 @@ impl Txn {
         if key.len() > max {
             return Err(CommitError::KeyTooLong { len: key.len(), max });
         }
+        if let Some(len) = value.as_ref().map(|value| value.len()).filter(|len| *len > VALUE_LEN_MAX) {
+            return Err(CommitError::ValueTooLarge { len });
+        }
         let table = self.inner.shared.catalog.reserve(table)?;
         self.make_room()?;
-        self.writes.set(table.id, ValueRef::copy_from(key), value)?;
-        if !table.exists_at(self.began.version()) && self.made.insert(table.id) {
-            self.set_system(&table_key(&table.name), Some(table_value(table.id)))?;
+        self.write(table.id, key, value)?;
+        self.make_table(&table)
+    }
+
+    /// Writes a row where it stands for this transaction.
+    fn write(&mut self, table: TableId, key: &[u8], value: Option<ValueRef>) -> Result<(), CommitError> {
+        match &self.branch {
+            None => self.writes.set(table, ValueRef::copy_from(key), value),
+            Some(branch) => {
+                let place = branch.number.place(table, key);
+                self.writes.set(TableId::BRANCHES, place, Some(tagged(value.as_deref())))
+            }
         }
-        Ok(())
+    }
+
+    /// Writes the catalog row of a table that the view does not have.
+    fn make_table(&mut self, table: &Table) -> Result<(), CommitError> {
+        let (began, row) = (self.began.version(), Some(table_value(table.id)));
+        let exists_at = self.branch.as_ref().map_or(began, |branch| branch.base.version());
+        if table.exists_at(exists_at) || !self.made.insert(table.id) {
+            return Ok(());
+        }
+        if self.branch.is_some() && !table.has_number_at(began) {
+            self.set_system(&numbered_key(&table.name), row.clone())?;
+        }
+        self.write(TableId::SYSTEM, &table_key(&table.name), row)
+    }
+
+    /// Writes a row of a table by its number, and makes the table where the view does not have it.
+    pub(crate) fn set_row(
+        &mut self,
+        table: TableId,
+        key: &[u8],
+        value: Option<ValueRef>,
+    ) -> Result<(), CommitError> {
+        self.must_be_writable()?;
+        self.make_room()?;
+        self.write(table, key, value)?;
+        match self.inner.shared.catalog.table(table) {
+            Some(table) => self.make_table(&table),
+            None => Ok(()),
+        }
     }
 
     /// Writes to a file what is too much for memory. It is done before a row is added, which is not there if that fails.
@@ -247,23 +342,45 @@ impl Txn {
         if self.inner.shared.read_only { Err(CommitError::ReadOnly) } else { Ok(()) }
     }
 
-    fn get_row(&self, table: TableId, key: &[u8]) -> Result<Option<VersionedValue>, ReadError> {
-        if let Some(own) = self.writes.get(table, key)? {
+    /// The row of a key as this transaction sees it.
+    pub(crate) fn get_row(&self, table: TableId, key: &[u8]) -> Result<Option<VersionedValue>, ReadError> {
+        let (place_table, place) = self.place(table, key);
+        if let Some(own) = self.writes.get(place_table, &place)? {
+            let own = match (own, &self.branch) {
+                (Some(value), Some(_)) => untagged(&place, &value)?,
+                (own, _) => own,
+            };
             return Ok(own.map(|value| VersionedValue { value, version: None }));
         }
         let _call = self.inner.shared.enter()?;
         if self.records_reads() {
-            self.reads.lock().add_key(table, key);
+            self.reads.lock().add_key(place_table, &place);
         }
-        let stack = &self.inner.shared.stack;
         let _reading = self.began.call()?;
-        let row = match self.options.isolation {
-            Isolation::ReadCommitted => stack.get(table, key)?,
-            Isolation::Snapshot | Isolation::Serializable => {
-                stack.with(|layers| layers.get(table, key, self.began.version()))?
+        let row = self.inner.shared.stack.with(|layers| {
+            let at = match self.options.isolation {
+                Isolation::ReadCommitted => layers.visible(),
+                Isolation::Snapshot | Isolation::Serializable => self.began.version(),
+            };
+            match &self.branch {
+                None => layers.get(table, key, at),
+                Some(branch) => branch.get(layers, table, key, at),
             }
-        };
+        })?;
         Ok(row.and_then(|row| Some(VersionedValue { value: row.value?, version: Some(row.version) })))
+    }
+
+    /// The rows of a table, by its number, as this transaction sees them.
+    pub(crate) fn rows(&self, table: Option<TableId>, range: KeyRange) -> Result<Scan, ReadError> {
+        let number = self.branch.as_ref().map(|branch| branch.number);
+        let trace = table.filter(|_| self.records_reads()).map(|table| {
+            let trace = Arc::new(ScanTrace::new(table, range.clone(), number));
+            self.reads.lock().add_scan(Arc::clone(&trace));
+            trace
+        });
+        let shared = Arc::clone(&self.inner.shared);
+        let (held, own, branch) = (self.hold_current()?, self.writes.share(), self.branch.clone());
+        Ok(Scan::new(ScanSource { shared, held, branch, own, table, trace }, range))
     }
 
     /// Commits: returns when the commit is as durable as asked, and visible to whoever begins next. Without writes
@@ -330,16 +447,7 @@ impl Read for Txn {
 
     fn scan(&self, table: &str, range: impl Into<KeyRange>) -> Result<Scan, ReadError> {
         self.inner.shared.must_be_open()?;
-        let range = range.into();
-        let table = self.table_to_read(table);
-        let trace = table.filter(|_| self.records_reads()).map(|table| {
-            let trace = Arc::new(ScanTrace::new(table, range.clone()));
-            self.reads.lock().add_scan(Arc::clone(&trace));
-            trace
-        });
-        let shared = Arc::clone(&self.inner.shared);
-        let (held, own) = (self.hold_current()?, self.writes.share());
-        Ok(Scan::new(ScanSource { shared, held, own, table, trace }, range))
+        self.rows(self.table_to_read(table), range.into())
     }
 
     fn version(&self) -> Version {
@@ -348,19 +456,11 @@ impl Read for Txn {
 
     fn tables(&self) -> Result<Vec<Arc<str>>, ReadError> {
         self.inner.shared.must_be_open()?;
-        let range = KeyRange::prefix([crate::catalog::TABLE_PREFIX]);
-        let shared = Arc::clone(&self.inner.shared);
-        let trace = self.records_reads().then(|| {
-            let trace = Arc::new(ScanTrace::new(TableId::SYSTEM, range.clone()));
-            self.reads.lock().add_scan(Arc::clone(&trace));
-            trace
-        });
-        let (held, own, table) = (self.hold_current()?, self.writes.share(), Some(TableId::SYSTEM));
-        let rows = Scan::new(ScanSource { shared, held, own, table, trace }, range);
+        let rows = self.rows(Some(TableId::SYSTEM), KeyRange::prefix([TABLE_PREFIX]))?;
         let mut names = Vec::new();
         for row in rows {
             let (key, value) = row?;
-            names.extend(crate::catalog::parse_table_row(&key, Some(&value)).map(|(name, _)| name));
+            names.extend(parse_table_row(&key, Some(&value)).map(|(name, _)| name));
         }
         Ok(names)
     }

@@ -13,7 +13,8 @@ use std::ops::Bound;
 
 use keepstone_types::{ValueRef, Version};
 
-use crate::catalog::{TABLE_PREFIX, TableId};
+use crate::branches::is_catalog_of_branch;
+use crate::catalog::{TableId, is_of_catalog};
 use crate::commit_entry::{CommitEntry, RowKey};
 use crate::key_range::KeyRange;
 use crate::read_set::FinishedReads;
@@ -142,8 +143,11 @@ impl Footprint {
         let by_key = || self.touched_of(&reads.keys, |_| true);
         let by_write = || {
             // Creators of one table write the same catalog row, so it is nothing to fight about.
-            let counts =
-                |(table, key): &RowKey| *table != TableId::SYSTEM || key.first() != Some(&TABLE_PREFIX);
+            let counts = |(table, key): &RowKey| match *table {
+                TableId::SYSTEM => !is_of_catalog(key),
+                TableId::BRANCHES => !is_catalog_of_branch(key),
+                _ => true,
+            };
             self.touched_of(basis.writes.as_ref()?.keys(), counts)
         };
         by_range.or_else(by_key).or_else(by_write)

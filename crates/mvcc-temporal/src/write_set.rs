@@ -8,7 +8,6 @@ use keepstone_types::{Packer, ValueRef};
 use crate::catalog::TableId;
 use crate::error::{CommitError, ReadError};
 use crate::key_range::{KeyRange, borrowed};
-use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::record::Row;
 use crate::runs::{Merged, Run, RunFolder};
 use crate::sync::Arc;
@@ -90,10 +89,11 @@ impl WriteSet {
         value: Option<ValueRef>,
     ) -> Result<(), CommitError> {
         let value_len = value.as_ref().map_or(0, |value| value.len());
-        if key.len() > KEY_LEN_MAX {
-            return Err(CommitError::KeyTooLong { len: key.len(), max: KEY_LEN_MAX });
+        let (key_len_max, value_len_max) = table.stored_len_max();
+        if key.len() > key_len_max {
+            return Err(CommitError::KeyTooLong { len: key.len(), max: key_len_max });
         }
-        if value_len > VALUE_LEN_MAX {
+        if value_len > value_len_max {
             return Err(CommitError::ValueTooLarge { len: value_len });
         }
         let key_len = key.len();
@@ -218,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::layers::{Layers, View};
+    use crate::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
     use crate::merge::{Direction, Merge};
 
     fn value(text: &str) -> ValueRef {

@@ -34,7 +34,7 @@ impl Database {
         let meta = layers.ground().map(|ground| *ground.meta()).unwrap_or_default();
         let mut sequence = Sequence::after(&meta);
         match folded_tables(&View::new(Arc::clone(layers), meta.through)) {
-            Ok(tables) => tables.iter().for_each(|(name, id, _)| sequence.add_table(name, *id)),
+            Ok(tables) => tables.iter().for_each(|(table, _)| sequence.add_table(table)),
             Err(error) => report.add("the tables", "readable rows", error),
         }
         let reader = match self.inner.log.read_from(meta.through_lsn.next()) {
@@ -51,7 +51,7 @@ impl Database {
                     if past {
                         break;
                     }
-                    let accepted = decoded.and_then(|commit| sequence.accept(&commit).map(|_made| commit));
+                    let accepted = decoded.and_then(|commit| sequence.accept(&commit).map(|_new| commit));
                     (
                         record.lsn,
                         accepted.map(|commit| held.commit(shared, layers, record.lsn, &commit, report)),

@@ -1,5 +1,6 @@
 //! Checking a whole store: the log read again from disk, held against what memory says.
 
+mod branches;
 mod log;
 pub(crate) mod pages;
 
@@ -41,6 +42,8 @@ pub struct CheckReport {
     pub tables: u64,
     /// Named versions.
     pub names: u64,
+    /// Branches.
+    pub branches: u64,
     /// What is wrong; empty for a sound store.
     pub findings: Vec<Finding>,
     /// Findings beyond those listed.
@@ -75,7 +78,7 @@ impl CheckReport {
 impl Database {
     /// Reads everything that is on disk again: the log's checksums, its records against memory, versions without gaps and
     /// times that ascend, every page of every tree and the rows in them, the free-space map against what can be reached,
-    /// the catalog, the named versions. Commits may go on meanwhile; what became durable after the check began is not part
+    /// the catalog, the named versions, the branches. Commits may go on meanwhile; what became durable after the check began is not part
     /// of it.
     ///
     /// # Errors
@@ -98,6 +101,7 @@ impl Database {
         }
         pages::check(shared, &mut report)?;
         check_names(shared, &mut report)?;
+        branches::check(shared, &mut report)?;
         Ok(report)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use keepstone_types::{Timestamp, lock_rank};
 
 use super::{Checkpointer, Reason, run};
+use crate::branches::clear_discarded;
 use crate::database::Inner;
 use crate::options::CheckpointOptions;
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak, thread};
@@ -160,8 +161,12 @@ fn look(inner: &Inner) -> (Duration, bool) {
     // A disk that fails is told to who reads.
     super::prune::watch_readers(inner).unwrap_or_default();
     let now = inner.shared.clock.now();
-    if is_due(&checkpointer.options, &waiting, now) && run(inner, Reason::Due).is_err() {
-        return (PAUSE_AFTER_FAILURE, false);
+    if is_due(&checkpointer.options, &waiting, now) {
+        // What is left of branches that were discarded goes when there is a way.
+        clear_discarded(inner).unwrap_or_default();
+        if run(inner, Reason::Due).is_err() {
+            return (PAUSE_AFTER_FAILURE, false);
+        }
     }
     inner.shared.alarm.listen();
     let left = Waiting::of(inner);

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use keepstone_types::{Lsn, Version, lock_rank};
 
+use crate::branches::clear_discarded;
 use crate::database::Inner;
 use crate::error::CheckpointError;
 use crate::ground::Ground;
@@ -203,6 +204,12 @@ pub(crate) fn run(inner: &Inner, reason: Reason) -> Result<(), CheckpointError> 
         checkpointer.failures.add(1);
     }
     done
+}
+
+/// Somebody asked for a checkpoint: what is left of branches that were discarded goes first, when there is a way.
+pub(crate) fn run_whole(inner: &Inner) -> Result<(), CheckpointError> {
+    clear_discarded(inner).unwrap_or_default();
+    run(inner, Reason::Asked)
 }
 
 /// What an earlier checkpoint left is folded before another memtable is sealed, so a disk that keeps failing does not

@@ -1,7 +1,8 @@
 //! Pruning: older versions that nobody can ask for any more leave the page file.
 //!
 //! What is kept (the whole rule): a version of a row is kept when it was the current one at a *kept point*. Kept points are
-//! every version at or above the floor, every version that a reader holds, and every version with a name. The floor is
+//! every version at or above the floor, every version that a reader holds, every version with a name, and every version
+//! below a branch. The floor is
 //! raised, and made durable, before anything goes; see [`Readers`](crate::readers::Readers) for how readers and the floor
 //! meet.
 //!
@@ -18,9 +19,7 @@ use crate::catalog::TableId;
 use crate::database::Inner;
 use crate::error::{CheckpointError, ReadError};
 use crate::ground::{Ground, damaged, history_key, read_error, row};
-use crate::key_range::KeyRange;
-use crate::merge::{Direction, Merge};
-use crate::names::{NAME_PREFIX, parse_name_row};
+use crate::names::promised;
 use crate::options::Retention;
 use crate::sync::Arc;
 
@@ -81,16 +80,9 @@ fn retained_from(inner: &Inner, ground: &Ground) -> Result<Version, ReadError> {
     }
 }
 
-/// The named versions, as the newest commit has them.
-fn named_versions(inner: &Inner) -> Result<Vec<Version>, ReadError> {
-    let view = inner.shared.stack.view();
-    let range = KeyRange::prefix([NAME_PREFIX]);
-    let mut named = Vec::new();
-    for row in Merge::new(&view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
-        named.extend(parse_name_row(&key, &value).map(|named| named.version));
-    }
-    Ok(named)
+/// The versions that names and branches keep, as the newest commit has them.
+fn promised_versions(inner: &Inner) -> Result<Vec<Version>, ReadError> {
+    promised(&inner.shared.stack.view())
 }
 
 /// Warns of readers and aborts them, by their allowance.
@@ -113,10 +105,10 @@ pub(crate) fn kept(inner: &Inner) -> Result<Kept, CheckpointError> {
     let readers = &inner.shared.readers;
     let floor = retained_from(inner, &ground)?.max(readers.floor());
     let _collecting = readers.collect();
-    // A name is given to a version that is held meanwhile, so one of the two is seen.
+    // A name is given to a version that is held meanwhile, and a branch forked at one, so one of the two is seen.
     let held = readers.raise_floor(floor);
-    let named = named_versions(inner)?;
-    Ok(Kept::new(floor, held.into_iter().chain(named)))
+    let promised = promised_versions(inner)?;
+    Ok(Kept::new(floor, held.into_iter().chain(promised)))
 }
 
 /// History grows by so many rows before it is looked through unasked.
@@ -129,7 +121,7 @@ const LEFT_WORTH_ROWS: u64 = WORTH_ROWS / 4;
 pub(crate) struct Left {
     rows: u64,
     floor: Version,
-    /// The oldest version below the floor that was kept for a reader or a name.
+    /// The oldest version below the floor that was kept for a reader, a name or a branch.
     oldest: Option<Version>,
 }
 
@@ -152,7 +144,7 @@ fn is_gone(inner: &Inner, left: Left) -> Result<bool, CheckpointError> {
     // Whoever is past the allowance counts no longer.
     watch_readers(inner)?;
     let is_held = inner.shared.readers.raise_floor(left.floor).binary_search(&oldest).is_ok();
-    Ok(!is_held && !named_versions(inner)?.contains(&oldest))
+    Ok(!is_held && !promised_versions(inner)?.contains(&oldest))
 }
 
 /// Prunes everything that need not stay. The caller runs the checkpoint, and none is half done.
@@ -355,7 +347,7 @@ mod tests {
                 std::thread::yield_now();
             }
             database.drop_name("name").unwrap();
-            let names = named_versions(&database.inner).unwrap();
+            let names = promised_versions(&database.inner).unwrap();
             drop(collecting);
             (reader.join().unwrap(), names)
         });

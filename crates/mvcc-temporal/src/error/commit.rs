@@ -130,6 +130,25 @@ pub enum CommitError {
         /// The name.
         name: String,
     },
+    /// A name cannot be a branch's.
+    #[error("{name:?} cannot name a branch: a name has 1 to {VERSION_NAME_LEN_MAX} bytes")]
+    BranchName {
+        /// The name, cut after 64 characters.
+        name: String,
+    },
+    /// There is a branch of this name.
+    #[error(
+        "there is a branch {name:?} already, forked at version {base}; discard it first, or choose another name"
+    )]
+    BranchExists {
+        /// The name.
+        name: String,
+        /// The version it was forked at.
+        base: Version,
+    },
+    /// A branch was to be merged into a branch.
+    #[error("a branch can only be merged into the store, and the transaction is on a branch")]
+    OnBranch,
     /// The versions of this timeline are used up.
     #[error("the versions of this store are used up; export it into a new one (`keepstone export`)")]
     VersionsExhausted,
@@ -178,6 +197,9 @@ impl CommitError {
             Self::VersionName { .. } => "version-name",
             Self::NameTaken { .. } => "name-taken",
             Self::UnknownName { .. } => "unknown-name",
+            Self::BranchName { .. } => "branch-name",
+            Self::BranchExists { .. } => "branch-exists",
+            Self::OnBranch => "on-branch",
             Self::VersionsExhausted => "versions-exhausted",
             Self::Read(error) => return error.kind(),
             Self::Pages { .. } => "pages",

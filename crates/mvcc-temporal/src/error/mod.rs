@@ -1,10 +1,11 @@
-//! The errors, one enum per phase: opening, reading, committing, checkpoints, closing.
+//! The errors, one enum per phase: opening, reading, committing, merging, checkpoints, closing.
 //!
 //! Each has a stable [`ErrorKind`] and says whether trying again can help. An error of the log or the disk is kept as
 //! the source.
 
 mod checkpoint;
 mod commit;
+mod merge;
 mod open;
 mod read;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use checkpoint::CheckpointError;
 pub use commit::{CommitError, WriteError};
+pub use merge::MergeError;
 pub use open::OpenError;
 pub use read::ReadError;
 

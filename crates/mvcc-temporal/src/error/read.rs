@@ -40,6 +40,12 @@ pub enum ReadError {
         /// The oldest version that is kept for everybody.
         oldest: Version,
     },
+    /// No branch has this name, or the handle is of one that was discarded.
+    #[error("there is no branch {name:?}, or it was discarded")]
+    BranchNotFound {
+        /// The name.
+        name: String,
+    },
     /// More readers are open than can be told apart.
     #[error("too many readers are open; close snapshots and transactions that are not needed")]
     TooManyReaders,
@@ -90,6 +96,7 @@ impl ReadError {
             Self::UnknownVersion { .. } => "unknown-version",
             Self::VersionInFuture { .. } => "version-in-future",
             Self::HistoryGone { .. } => "history-gone",
+            Self::BranchNotFound { .. } => "branch-not-found",
             Self::TooManyReaders => "too-many-readers",
             Self::Damaged { .. } => "damaged",
             Self::SnapshotGone { .. } => "snapshot-gone",

@@ -238,7 +238,7 @@ impl Ground {
             next.map_or(Generation::ZERO, |commit| commit.begun)
         };
         let since = Generation::new(begun.get().saturating_sub(1)).unwrap_or_default();
-        for (table, root) in &self.tables {
+        for (table, root) in self.tables.iter().filter(|(table, _)| table.is_user()) {
             let tree = Tree::new(&self.pages, *root);
             let mut cursor = tree.cursor_since(since);
             cursor.seek_first().map_err(read_error)?;

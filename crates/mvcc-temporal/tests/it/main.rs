@@ -8,6 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod branches;
+mod branches_model;
 mod bulk;
 mod checking;
 mod checkpoints;
