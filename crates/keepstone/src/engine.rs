@@ -111,6 +111,13 @@ pub(crate) fn store_id(database: &mvcc::Database) -> StoreId {
     database.store_id()
 }
 
+/// Where a transaction reads and writes.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Store,
+    Branch(&'a mvcc::Branch),
+}
+
 /// Runs `work` in a transaction of the given options and commits it, again when it loses a race.
 ///
 /// The layer below begins each attempt itself and lends it; this crate's transactions own theirs. So each attempt begins
@@ -118,11 +125,15 @@ pub(crate) fn store_id(database: &mvcc::Database) -> StoreId {
 /// that was lent counts as rolled back: `stats` takes these off again.
 pub(crate) fn write<T, E>(
     store: &Arc<StoreInner>,
+    place: Place<'_>,
     options: TxnOptions,
     work: &mut impl FnMut(&mut Txn) -> Result<T, WriteError<E>>,
 ) -> Result<Committed<T>, WriteError<E>> {
     let attempt = |lent: &mut mvcc::Txn| -> Result<T, mvcc::WriteError<WriteError<E>>> {
-        let own = store.database.begin_with(txn_options(options))?;
+        let own = match place {
+            Place::Store => store.database.begin_with(txn_options(options))?,
+            Place::Branch(branch) => branch.begin_with(txn_options(options))?,
+        };
         store.meters.lent();
         let mut txn = Txn::new(own, Arc::clone(store), options.isolation);
         let value = work(&mut txn).map_err(mvcc::WriteError::Caller)?;
@@ -130,7 +141,11 @@ pub(crate) fn write<T, E>(
         drop(mem::replace(lent, txn.into_inner()));
         Ok(value)
     };
-    match store.database.write(attempt) {
+    let written = match place {
+        Place::Store => store.database.write(attempt),
+        Place::Branch(branch) => branch.write(attempt),
+    };
+    match written {
         Ok(committed) => {
             Ok(Committed { value: committed.value, version: committed.version, time: committed.time })
         }

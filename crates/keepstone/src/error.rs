@@ -1,4 +1,5 @@
-//! The errors of opening, reading, committing and closing, one enum per phase.
+//! The errors of opening, reading and committing, one enum per phase; those of closing, changing and merging have files of
+//! their own.
 //!
 //! Each has a stable [`ErrorKind`] and says whether trying again can help. No error type of a crate below is public: an
 //! error of the log or the disk is kept as the boxed source.
@@ -311,6 +312,14 @@ pub enum ReadError {
         /// The name.
         name: String,
     },
+    /// No branch has this name, or the handle is of one that was discarded.
+    #[error(
+        "there is no branch {name:?}, or it was discarded; `keepstone branch list` shows those there are"
+    )]
+    BranchNotFound {
+        /// The name.
+        name: String,
+    },
     /// The handle belongs to another store.
     #[error("the handle belongs to store {found}, this is store {expected}")]
     WrongStore {
@@ -388,6 +397,7 @@ impl ReadError {
             Self::HistoryGone { .. } => "history-gone",
             Self::TooManyReaders => "too-many-readers",
             Self::UnknownName { .. } => "unknown-name",
+            Self::BranchNotFound { .. } => "branch-not-found",
             Self::WrongStore { .. } => "wrong-store",
             Self::Forked { .. } => "forked",
             Self::Body { .. } => "body",
@@ -504,6 +514,22 @@ pub enum CommitError {
         /// The name.
         name: String,
     },
+    /// The name cannot be a branch's.
+    #[error("the branch cannot be forked: {source}")]
+    BranchName {
+        /// Why.
+        source: Source,
+    },
+    /// There is a branch of this name.
+    #[error(
+        "there is a branch {name:?} already, forked at version {base}; discard it first, or choose another name"
+    )]
+    BranchExists {
+        /// The name.
+        name: String,
+        /// The version it was forked at.
+        base: Version,
+    },
     /// What the commit needed to read could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -535,6 +561,8 @@ impl CommitError {
             Self::TooLarge { .. } => "too-large",
             Self::Name { .. } => "version-name",
             Self::UnknownName { .. } => "unknown-name",
+            Self::BranchExists { .. } => "branch-exists",
+            Self::BranchName { .. } => "branch-name",
             Self::Read(error) => return error.kind(),
             Self::Engine { kind, .. } => return *kind,
         })
@@ -557,39 +585,5 @@ impl CommitError {
             Self::Read(error) => error.is_retryable(),
             _ => false,
         }
-    }
-}
-
-/// Why closing was not clean. The store is closed nevertheless, and what was committed is kept.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseError {
-    /// Another handle closed it before.
-    #[error("the store was already closed")]
-    AlreadyClosed,
-    /// The clean close could not be written; the next open recovers.
-    #[error("the store did not close cleanly: {source}")]
-    Engine {
-        /// Why.
-        source: Source,
-        /// Its kind.
-        kind: ErrorKind,
-    },
-}
-
-impl CloseError {
-    /// The stable name of the kind.
-    #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::AlreadyClosed => ErrorKind("already-closed"),
-            Self::Engine { kind, .. } => *kind,
-        }
-    }
-
-    /// Closing is done once: never.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        false
     }
 }

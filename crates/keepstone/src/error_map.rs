@@ -5,7 +5,8 @@ use std::path::Path;
 use keepstone_mvcc_temporal as mvcc;
 use keepstone_types::NodeId;
 
-use crate::error::{CloseError, CommitError, ErrorKind, OpenError, ReadError};
+use crate::close_error::CloseError;
+use crate::error::{CommitError, ErrorKind, OpenError, ReadError};
 use crate::layout;
 use crate::maintenance::MaintenanceError;
 use crate::store::StoreInner;
@@ -45,6 +46,7 @@ pub(crate) fn read_error(error: mvcc::ReadError) -> ReadError {
         mvcc::ReadError::UnknownVersion { asked, nearest } => ReadError::UnknownVersion { asked, nearest },
         mvcc::ReadError::VersionInFuture { asked, newest } => ReadError::VersionInFuture { asked, newest },
         mvcc::ReadError::HistoryGone { asked, oldest } => ReadError::HistoryGone { asked, oldest },
+        mvcc::ReadError::BranchNotFound { name } => ReadError::BranchNotFound { name },
         mvcc::ReadError::TooManyReaders => ReadError::TooManyReaders,
         mvcc::ReadError::Damaged { source } => ReadError::DamagedFile { source: Box::new(source) },
         mvcc::ReadError::Disk { source } => ReadError::Disk { source: Box::new(source) },
@@ -78,6 +80,8 @@ pub(crate) fn commit_error(error: mvcc::CommitError) -> CommitError {
             CommitError::Name { source: Box::new(error) }
         }
         E::UnknownName { name } => CommitError::UnknownName { name },
+        error @ E::BranchName { .. } => CommitError::BranchName { source: Box::new(error) },
+        E::BranchExists { name, base } => CommitError::BranchExists { name, base },
         E::Read(error) => CommitError::Read(read_error(error)),
         other => CommitError::Engine { kind: kind(other.kind()), source: Box::new(other) },
     }

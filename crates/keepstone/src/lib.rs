@@ -1,31 +1,26 @@
-//! Keepstone: an embedded store of nodes, links, fingerprints and embeddings, in which every commit is durable and is a
-//! version that can be read again later.
+//! Keepstone: an embedded store of nodes, links, fingerprints and embeddings; every commit is a version to be read again.
 //!
 //! **Concept.** A [`Store`] holds [`Collection`]s of [`Node`]s: a body of any serde type under a key, with a 128-bit id, a
-//! label, strength and confidence, a binary [`Fingerprint`] and an embedding. Nodes are joined by [`Link`]s with a verb
-//! and a weight, readable from both ends. [`Store::write`] changes any number of them in one transaction; [`Read`] reads
-//! them through the store (now), a [`Snapshot`] (then) or a [`Txn`] (with its own writes).
+//! label, numbers, a binary [`Fingerprint`] and an embedding, and [`Link`]s with a verb and a weight, readable from both ends.
+//! [`Store::write`] changes any number in one transaction; [`Read`] reads them through the store (now), a [`Snapshot`] (then),
+//! a [`Txn`] (with its own writes) or a [`Branch`] (what if).
 //!
 //! **Guarantees.** When a commit returns it is on stable storage (at `Durability::Normal`, the default) and visible.
 //! Transactions are serializable unless told otherwise. Both ends of a link change in one commit, and deleting a node
 //! ends its links. A reader sees one version, whole: never half a commit, half a node or half a fingerprint.
 //!
-//! **Limits.** Old versions stay as the [`Retention`] says. One process writes at a time. [`limits`] has what is refused.
+//! **Limits.** Old versions stay as the [`Retention`] says; one process writes at a time; [`limits`] has what is refused.
 //!
 //! ```
-//! use keepstone::{Direction, NodePatch, Store};
+//! use keepstone::{NodePatch, Store};
 //!
 //! let dir = tempfile::tempdir()?;
 //! let store = Store::open(dir.path())?;
 //! let stones = store.collection::<String>("stones")?;
-//!
 //! let made = store.write(|txn| {
 //!     stones.put_node(txn, "granite", &NodePatch::body("grey".to_string()).label("Granite").embedding([0.9, 0.1]))?;
 //!     stones.link(txn, "granite", "contains", "quartz", 0.3)
 //! })?;
-//!
-//! let link = stones.links(&store, "granite", Direction::Out).next().unwrap()?;
-//! assert_eq!((&*link.verb, &*link.key, link.written), ("contains", "quartz", false));
 //! assert_eq!(store.diff(Default::default(), made.version.unwrap())?.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -36,10 +31,12 @@ struct Readme;
 
 mod address;
 mod body;
+mod branches;
 mod catalog;
 mod change;
 mod change_error;
 mod check;
+mod close_error;
 mod collection;
 mod engine;
 mod error;
@@ -73,10 +70,13 @@ mod txn;
 mod versions;
 
 pub use address::{AddressContent, SurfaceOperation};
+pub use branches::{Branch, BranchInfo, Choice, ConflictKind};
+pub use branches::{MergeConflict, MergeConflicts, MergeError, MergeReport, MergeStrategy};
 pub use change_error::{ChangeError, WriteError};
 pub use check::{CheckReport, Finding};
+pub use close_error::CloseError;
 pub use collection::{Collection, CollectionInfo, CollectionOptions};
-pub use error::{CloseError, CommitError, ErrorKind, OpenError, ReadError, Source};
+pub use error::{CommitError, ErrorKind, OpenError, ReadError, Source};
 pub use events::{Event, Events};
 pub use histogram::Latency;
 pub use history::{History, HistoryEntry};

@@ -3,6 +3,7 @@
 use keepstone_mvcc_temporal::{self as mvcc, KeyRange, Read as _};
 use keepstone_types::{Clock, Fingerprint, NodeId, StoreId, Timestamp, ValueRef, Version};
 
+use crate::branches::Branch;
 use crate::catalog::CollectionRecord;
 use crate::error::ReadError;
 use crate::error_map::read_error;
@@ -15,8 +16,8 @@ use crate::txn::Txn;
 
 pub(crate) use sealed::{Reader, Source};
 
-/// What can be read from: a [`Store`] (each call sees the newest version), a [`Snapshot`] (one version for good) or a
-/// [`Txn`] (its view with its own writes). Sealed: only these three.
+/// What can be read from: a [`Store`] (each call sees the newest version), a [`Branch`] of it (likewise), a [`Snapshot`] of
+/// either (one version for good) or a [`Txn`] (its view with its own writes). Sealed: only these four.
 pub trait Read: Reader {
     /// The version that a read through this handle sees now.
     ///
@@ -30,6 +31,7 @@ pub trait Read: Reader {
 impl Read for Store {}
 impl Read for Snapshot {}
 impl Read for Txn {}
+impl Read for Branch {}
 
 mod sealed {
     //! What keeps [`Read`](super::Read) from being implemented elsewhere.

@@ -9,8 +9,9 @@ use keepstone_types::{Clock, StoreId, Timestamp, Version};
 use keepstone_vfs::Vfs;
 
 use crate::change_error::{ChangeError, WriteError};
-use crate::engine;
-use crate::error::{CloseError, CommitError, OpenError, ReadError};
+use crate::close_error::CloseError;
+use crate::engine::{self, Place};
+use crate::error::{CommitError, OpenError, ReadError};
 use crate::error_map::{close_error, open_error, read_error};
 use crate::events::{Event, Events, Hub};
 use crate::ids::IdSource;
@@ -179,7 +180,7 @@ impl Store {
         options: TxnOptions,
         mut work: impl FnMut(&mut Txn) -> Result<T, WriteError<E>>,
     ) -> Result<Committed<T>, WriteError<E>> {
-        self.inner.measure_commit(|| engine::write(&self.inner, options, &mut work))
+        self.inner.measure_commit(|| engine::write(&self.inner, Place::Store, options, &mut work))
     }
 
     /// Begins a serializable transaction that the caller commits.

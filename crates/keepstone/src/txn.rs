@@ -166,6 +166,11 @@ impl Txn {
         if self.broken { Err(CommitError::Incomplete) } else { Ok(()) }
     }
 
+    /// What merges rows of a branch: they are looked at before anything is committed.
+    pub(crate) const fn inner_mut(&mut self) -> &mut mvcc::Txn {
+        &mut self.inner
+    }
+
     pub(crate) fn into_inner(self) -> mvcc::Txn {
         self.inner
     }

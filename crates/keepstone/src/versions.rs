@@ -211,8 +211,7 @@ impl Store {
     pub fn diff(&self, from: Version, to: Version) -> Result<Vec<NodeChange>, ReadError> {
         self.inner.measure(Operation::Diff, || {
             let (before, after) = (self.at(from)?, self.at(to)?);
-            let mut differences =
-                Differences { before: before.source()?, after: after.source()?, found: BTreeMap::new() };
+            let mut differences = Differences::between(before.source()?, after.source()?);
             for change in self.inner.database.diff(from, to).map_err(read_error)? {
                 let change = change.map_err(read_error)?;
                 differences.add(&change.table, &change.key, change.before.as_ref(), change.after.as_ref())?;
@@ -231,14 +230,18 @@ struct Difference {
 }
 
 /// Collects the rows that differ by node.
-struct Differences<'a> {
+pub(crate) struct Differences<'a> {
     before: Source<'a>,
     after: Source<'a>,
     found: BTreeMap<(CollectionId, String), Difference>,
 }
 
-impl Differences<'_> {
-    fn add(
+impl<'a> Differences<'a> {
+    pub(crate) const fn between(before: Source<'a>, after: Source<'a>) -> Self {
+        Self { before, after, found: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(
         &mut self,
         table: &str,
         row: &[u8],
@@ -289,7 +292,7 @@ impl Differences<'_> {
         Ok(())
     }
 
-    fn into_changes(self) -> Result<Vec<NodeChange>, ReadError> {
+    pub(crate) fn into_changes(self) -> Result<Vec<NodeChange>, ReadError> {
         let mut names = BTreeMap::new();
         let mut changes = Vec::with_capacity(self.found.len());
         for ((id, key), difference) in self.found {

@@ -18,16 +18,22 @@ pub enum Wrong {
     DisplacedForgotten,
     /// A run goes as soon as the newest header has what is in it, although the one before has not.
     RunRemovedEarly,
+    /// The version below a branch is pruned like any other.
+    BaseForgotten,
+    /// Discarding a branch leaves no note that its rows are still to go.
+    NoteForgotten,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::FlipBeforeLogSync,
         Self::PruneDuringFold,
         Self::ReleasePastFallback,
         Self::DisplacedForgotten,
         Self::RunRemovedEarly,
+        Self::BaseForgotten,
+        Self::NoteForgotten,
     ];
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod addresses;
+mod branches;
 mod collections;
 mod damage;
 mod links;

@@ -137,7 +137,10 @@ fn decide(row: &MergeConflict, strategy: &mut MergeStrategy<'_>) -> Decision {
         MergeStrategy::Reject => Decision::Conflict,
         MergeStrategy::LastWins => Decision::Decided(row.branch.clone()),
         MergeStrategy::FirstWins => Decision::Decided(row.main.clone()),
-        MergeStrategy::ThreeWayXor => three_way(row).map_or(Decision::Conflict, Decision::Decided),
+        MergeStrategy::ThreeWayXor => match row.three_way_xor() {
+            Some(merged) => Decision::Decided(Some(merged)),
+            None => Decision::Conflict,
+        },
         MergeStrategy::Custom(closure) => match closure(row) {
             Resolution::Put(value) => Decision::Decided(Some(value)),
             Resolution::Delete => Decision::Decided(None),
@@ -146,20 +149,24 @@ fn decide(row: &MergeConflict, strategy: &mut MergeStrategy<'_>) -> Decision {
     }
 }
 
-/// The changes of both sides together, where no bit was changed by both.
-fn three_way(row: &MergeConflict) -> Option<Option<ValueRef>> {
-    let (base, main, branch) = (row.base.as_ref()?, row.main.as_ref()?, row.branch.as_ref()?);
-    if base.len() != main.len() || base.len() != branch.len() {
-        return None;
-    }
-    let mut merged = Vec::with_capacity(base.len());
-    for ((base, main), branch) in base.iter().zip(&**main).zip(&**branch) {
-        if (base ^ main) & (base ^ branch) != 0 {
+impl MergeConflict {
+    /// The changes of both sides together: the bits that either changed, where all three values are there and of one length
+    /// and no bit was changed by both.
+    #[must_use]
+    pub fn three_way_xor(&self) -> Option<ValueRef> {
+        let (base, main, branch) = (self.base.as_ref()?, self.main.as_ref()?, self.branch.as_ref()?);
+        if base.len() != main.len() || base.len() != branch.len() {
             return None;
         }
-        merged.push(base ^ main ^ branch);
+        let mut merged = Vec::with_capacity(base.len());
+        for ((base, main), branch) in base.iter().zip(&**main).zip(&**branch) {
+            if (base ^ main) & (base ^ branch) != 0 {
+                return None;
+            }
+            merged.push(base ^ main ^ branch);
+        }
+        Some(ValueRef::from(merged))
     }
-    Some(Some(ValueRef::from(merged)))
 }
 
 impl Branch {

@@ -17,6 +17,7 @@ use crate::shared::Shared;
 pub(super) fn check(shared: &Shared, report: &mut CheckReport) -> Result<(), ReadError> {
     let view = shared.stack.view();
     let mut known: BTreeSet<BranchNumber> = discarded(&view)?.into_iter().collect();
+    report.discarded_branches = u64::try_from(known.len()).unwrap_or(u64::MAX);
     let rows = view_rows(&view, b"b")?.saturating_add(view_rows(&view, b"d")?);
     for branch in list(&view)? {
         report.branches = report.branches.saturating_add(1);

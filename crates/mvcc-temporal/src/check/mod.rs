@@ -44,6 +44,8 @@ pub struct CheckReport {
     pub names: u64,
     /// Branches.
     pub branches: u64,
+    /// Branches that were discarded and whose rows go with the next checkpoint.
+    pub discarded_branches: u64,
     /// What is wrong; empty for a sound store.
     pub findings: Vec<Finding>,
     /// Findings beyond those listed.

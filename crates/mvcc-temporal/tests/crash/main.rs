@@ -1,5 +1,5 @@
-//! The store on a disk that loses power: random programs of commits, groups, rollbacks, names, large values and
-//! reopenings, every legal crash image or a sample, second crashes; each version held against a naive model.
+//! The store on a disk that loses power: random programs of commits, groups, rollbacks, names, branches, large
+//! values and reopenings, every legal crash image or a sample, second crashes; each version held against a naive model.
 //!
 //! `KEEPSTONE_CRASH_SEED` and `KEEPSTONE_CRASH_SEEDS` choose the first seed and how many; `cargo xtask crash` sets them, and
 //! `KEEPSTONE_COMMIT_SEED`, which `cargo xtask test` sets, adds one.
@@ -15,6 +15,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod branches;
 mod program;
 mod subject;
 mod wrong;

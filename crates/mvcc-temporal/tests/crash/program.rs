@@ -10,6 +10,17 @@ pub(crate) struct Change {
     pub(crate) len: Option<usize>,
 }
 
+/// What happens to a branch that is there.
+#[derive(Clone, Debug)]
+pub(crate) enum OnBranch {
+    /// One transaction on it.
+    Commit(Vec<Change>),
+    /// It is merged into the store; what both sides changed becomes as it has it.
+    Merge,
+    /// It goes.
+    Discard,
+}
+
 /// A step.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -25,6 +36,8 @@ pub(crate) enum Step {
     RollbackTo(u64),
     /// The newest version gets a name, or the name goes if it is taken.
     Name(u8),
+    /// Something happens to a branch; one that is not there is forked.
+    Branch(u8, OnBranch),
     /// The chores that are due.
     Tend,
     /// Time goes by until idle marks and delayed syncs are due, then the chores.
@@ -49,6 +62,13 @@ pub(crate) enum Step {
     Room,
     /// Some reads and writes are short from now on.
     Short,
+}
+
+impl Step {
+    /// Whether the disk fails or is full from then on.
+    pub(crate) const fn is_fault(&self) -> bool {
+        matches!(self, Self::FailSync(..) | Self::FailWrite(_) | Self::Fill(_) | Self::Short)
+    }
 }
 
 fn change(dice: &mut Dice) -> Change {
@@ -81,9 +101,19 @@ fn bulk(dice: &mut Dice) -> Vec<Change> {
     keys.map(&mut change).collect()
 }
 
+fn on_branch(dice: &mut Dice) -> OnBranch {
+    match dice.choose(12) {
+        0..=6 => OnBranch::Commit(changes(dice)),
+        7 => OnBranch::Commit(bulk(dice)),
+        8 => OnBranch::Merge,
+        _ => OnBranch::Discard,
+    }
+}
+
 /// A step at random. Faults are rare, or little else would happen.
 pub(crate) fn any_step(dice: &mut Dice) -> Step {
-    match dice.choose(126) {
+    match dice.choose(146) {
+        126..=145 => Step::Branch(dice.choose(3) as u8, on_branch(dice)),
         100..=112 => Step::Checkpoint,
         113..=116 => Step::Hold(dice.choose(5)),
         117..=119 => Step::Compact,

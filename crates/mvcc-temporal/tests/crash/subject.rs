@@ -1,7 +1,8 @@
-//! The store as the subject of a sweep, with a model of tables, versions, names and history.
+//! The store as the subject of a sweep, with a model of tables, versions, names, history and branches.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,20 +17,21 @@ use keepstone_types::{Clock, ManualClock, Version};
 use keepstone_vfs::simulated::{Dice, FailedSync, Fault, SimulatedDisk};
 use keepstone_vfs::{OpenOptions, Vfs, VfsFileExt};
 
+use crate::branches::BranchModel;
 use crate::program::{Change, Step, any_step};
 
-const DIR: &str = "/store";
+pub(crate) const DIR: &str = "/store";
 const TABLES: u8 = 3;
 
 /// A value: which one, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Value {
+pub(crate) struct Value {
     tag: u64,
     len: usize,
 }
 
 impl Value {
-    fn bytes(self) -> Vec<u8> {
+    pub(crate) fn bytes(self) -> Vec<u8> {
         let word = Dice::new(self.tag).draw().to_le_bytes();
         let mut bytes: Vec<u8> = word.iter().copied().cycle().take(self.len).collect();
         for (place, chunk) in bytes.chunks_mut(512).enumerate() {
@@ -39,11 +41,15 @@ impl Value {
     }
 }
 
-/// What a reader sees at one version: rows, and the names that are given.
+/// The rows of all tables.
+type Rows = BTreeMap<(u8, u8), Value>;
+
+/// What a reader sees at one version: rows, the names that are given, and the branches that are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
-    rows: BTreeMap<(u8, u8), Value>,
+    pub(crate) rows: Rows,
     names: BTreeMap<u8, u64>,
+    pub(crate) branches: BTreeMap<u8, BranchModel>,
 }
 
 /// The store with the options of one sweep.
@@ -57,7 +63,7 @@ pub(crate) struct StoreSubject {
     pub(crate) rotten: bool,
 }
 
-fn table(number: u8) -> String {
+pub(crate) fn table(number: u8) -> String {
     format!("table {number}")
 }
 
@@ -65,19 +71,19 @@ fn name(number: u8) -> String {
     format!("name {number}")
 }
 
-fn unopenable(error: impl std::fmt::Display) -> Failure {
+pub(crate) fn unopenable(error: impl Display) -> Failure {
     Failure::unopenable(error.to_string())
 }
 
-fn wrong(what: String) -> Failure {
+pub(crate) fn wrong(what: String) -> Failure {
     Failure::new(FailureKind::WrongRead, what)
 }
 
-/// A snapshot has what its version had.
-fn reads_as(snapshot: &Snapshot, version: Version, content: &Content) -> Result<(), Failure> {
+/// A reader has what its version had.
+pub(crate) fn reads_as(reader: &impl Read, version: impl Display, rows: &Rows) -> Result<(), Failure> {
     for number in 0..TABLES {
-        let mut expected = content.rows.range((number, 0)..=(number, u8::MAX));
-        for row in snapshot.scan(&table(number), ..).map_err(|error| wrong(error.to_string()))? {
+        let mut expected = rows.range((number, 0)..=(number, u8::MAX));
+        for row in reader.scan(&table(number), ..).map_err(|error| wrong(error.to_string()))? {
             let (key, value) = row.map_err(|error| wrong(error.to_string()))?;
             match expected.next() {
                 Some(((_, expected_key), expected))
@@ -96,18 +102,20 @@ fn reads_as(snapshot: &Snapshot, version: Version, content: &Content) -> Result<
 }
 
 /// How a step ended.
-enum Outcome {
+pub(crate) enum Outcome {
     Done,
     Broken,
 }
 
 /// A store that is open, beside its model.
-struct Open<'a> {
-    database: Database,
-    world: &'a World,
-    ledger: &'a mut Ledger<Arc<Content>>,
-    durable: bool,
+pub(crate) struct Open<'a> {
+    pub(crate) database: Database,
+    pub(crate) world: &'a World,
+    pub(crate) ledger: &'a mut Ledger<Arc<Content>>,
+    pub(crate) durable: bool,
     retention: Retention,
+    /// Whether the disk was made to fail or to be full.
+    pub(crate) faulty: bool,
     /// A version that is held, and what it must read as.
     held: Option<(Snapshot, Version, Arc<Content>)>,
 }
@@ -162,12 +170,15 @@ impl StoreSubject {
         }
         let mut ledger = ledger.clone();
         let (durable, retention) = (true, self.retention);
-        Open { database: older, world: &world, ledger: &mut ledger, durable, retention, held: None }.judge()
+        let ledger = &mut ledger;
+        let open =
+            Open { database: older, world: &world, ledger, durable, retention, faulty: false, held: None };
+        { open }.judge()
     }
 }
 
 impl Open<'_> {
-    fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.world.disk.position()
     }
 
@@ -197,6 +208,7 @@ impl Open<'_> {
             last_time = Some(info.time);
         }
         self.has_names(&before)?;
+        self.has_branches(&before)?;
         let report = self.database.check().map_err(unopenable)?;
         match report.findings.first() {
             Some(finding) => Err(Failure::unopenable(format!("check finds {finding}"))),
@@ -213,12 +225,14 @@ impl Open<'_> {
                 Ok(false)
             }
             Err(error) => Err(wrong(error.to_string())),
-            Ok(snapshot) => reads_as(&snapshot, version, content).map(|()| true),
+            Ok(snapshot) => reads_as(&snapshot, version, &content.rows).map(|()| true),
         }
     }
 
     fn is_named(&self, version: Version) -> bool {
-        self.ledger.newest().names.values().any(|named| *named == version.to_raw())
+        let newest = self.ledger.newest();
+        newest.names.values().any(|named| *named == version.to_raw())
+            || newest.branches.values().any(|branch| branch.base == version.to_raw())
     }
 
     /// Every version that is retained reads as it must, and so does what is held.
@@ -226,8 +240,9 @@ impl Open<'_> {
         for (number, content) in self.ledger.readable() {
             self.is_readable(Version::from_raw(number), content)?;
         }
+        self.has_branches(self.ledger.newest())?;
         match &self.held {
-            Some((snapshot, version, content)) => reads_as(snapshot, *version, content),
+            Some((snapshot, version, content)) => reads_as(snapshot, *version, &content.rows),
             None => Ok(()),
         }
     }
@@ -246,7 +261,7 @@ impl Open<'_> {
         let look = move || {
             for (version, content) in &expected {
                 let found = match database.snapshot_at(*version) {
-                    Ok(snapshot) => reads_as(&snapshot, *version, content),
+                    Ok(snapshot) => reads_as(&snapshot, *version, &content.rows),
                     Err(ReadError::HistoryGone { .. }) => Ok(()),
                     Err(error) => Err(wrong(error.to_string())),
                 };
@@ -256,12 +271,17 @@ impl Open<'_> {
                 }
             }
         };
+        self.attempt_clearing()?;
         let work = || if compact { self.database.compact().map(drop) } else { self.database.checkpoint() };
         let done = keepstone_mvcc_temporal::wrong::looking(look, work);
         let found = looked.replace(Ok(()));
         found?;
+        let (visible, at) = (self.database.visible_version().to_raw(), self.at());
+        self.ledger.seen(visible, at);
         match done {
             Ok(()) => {
+                self.ledger.withdraw(visible + 1, at)?;
+                self.has_nothing_left()?;
                 let (through, at) = (self.database.durable_version().to_raw(), self.at());
                 if through != self.database.visible_version().to_raw() {
                     return Err(Failure::new(FailureKind::Lost, "folded, and not called durable"));
@@ -312,9 +332,9 @@ impl Open<'_> {
     }
 
     /// Makes changes in a transaction and in the model; fails when they are too much for memory and the disk takes no more.
-    fn applied(
+    pub(crate) fn applied(
         &mut self,
-        content: &mut Content,
+        rows: &mut Rows,
         txn: &mut Txn,
         changes: &[Change],
     ) -> Result<(), CommitError> {
@@ -326,11 +346,11 @@ impl Open<'_> {
                     self.ledger.note_tags(tag);
                     let value = Value { tag, len };
                     txn.put(&table(change.table), [change.key], value.bytes())?;
-                    content.rows.insert(place, value);
+                    rows.insert(place, value);
                 }
                 None => {
                     txn.delete(&table(change.table), [change.key])?;
-                    content.rows.remove(&place);
+                    rows.remove(&place);
                 }
             }
         }
@@ -338,14 +358,14 @@ impl Open<'_> {
     }
 
     /// Notes an attempt whose outcome is not known yet, and gives its version.
-    fn attempt(&mut self, content: Content) -> Result<u64, Failure> {
+    pub(crate) fn attempt(&mut self, content: Content) -> Result<u64, Failure> {
         let (number, at) = (self.next(), self.at());
         self.ledger.attempt(number, Arc::new(content), at)?;
         Ok(number)
     }
 
     /// The end of an attempt.
-    fn ended(
+    pub(crate) fn ended(
         &mut self,
         number: u64,
         result: Result<Version, CommitError>,
@@ -387,7 +407,7 @@ impl Open<'_> {
         };
         let mut txn = self.database.begin_with(options).map_err(unopenable)?;
         let mut content = Content::clone(self.ledger.newest());
-        if self.applied(&mut content, &mut txn, changes).is_err() {
+        if self.applied(&mut content.rows, &mut txn, changes).is_err() {
             return Ok(Outcome::Done);
         }
         let number = self.attempt(content)?;
@@ -403,7 +423,7 @@ impl Open<'_> {
             let options = TxnOptions::default().isolation(keepstone_mvcc_temporal::Isolation::ReadCommitted);
             let mut txn = self.database.begin_with(options).map_err(unopenable)?;
             let mut content = Content::clone(self.ledger.newest());
-            if self.applied(&mut content, &mut txn, changes).is_err() {
+            if self.applied(&mut content.rows, &mut txn, changes).is_err() {
                 continue;
             }
             let number = self.attempt(content)?;
@@ -431,7 +451,7 @@ impl Open<'_> {
         let known: Vec<_> =
             self.ledger.readable().map(|(number, content)| (number, Arc::clone(content))).collect();
         let Some((number, target)) = known.iter().rev().nth(back as usize) else { return Ok(Outcome::Done) };
-        let content = Content { rows: target.rows.clone(), names: self.ledger.newest().names.clone() };
+        let content = Content { rows: target.rows.clone(), ..Content::clone(self.ledger.newest()) };
         if content.rows == self.ledger.newest().rows {
             return Ok(Outcome::Done);
         }
@@ -470,14 +490,16 @@ impl Open<'_> {
 
     fn run(&mut self, step: &Step) -> Result<Outcome, Failure> {
         let disk = &self.world.disk;
+        self.faulty |= step.is_fault();
         match step {
+            Step::Branch(number, action) => return self.branch(*number, action),
             Step::Commit(changes, durable) => return self.commit(changes, *durable),
             Step::Bulk(changes) => return self.commit(changes, true),
             Step::Group(group) => return self.group(group),
             Step::Drop(changes) => {
                 let mut txn = self.database.begin().map_err(unopenable)?;
                 let mut content = Content::clone(self.ledger.newest());
-                drop(self.applied(&mut content, &mut txn, changes));
+                drop(self.applied(&mut content.rows, &mut txn, changes));
             }
             Step::RollbackTo(back) => return self.rollback_to(*back),
             Step::Name(number) => return self.name(*number),
@@ -525,16 +547,19 @@ impl Subject for StoreSubject {
     fn step(&self, dice: &mut Dice) -> Step {
         loop {
             let step = any_step(dice);
-            let faulty =
-                matches!(step, Step::FailSync(..) | Step::FailWrite(_) | Step::Fill(_) | Step::Short);
-            if self.faults || !faulty {
+            if self.faults || !step.is_fault() {
                 return step;
             }
         }
     }
 
     fn probe(&self) -> Vec<Step> {
-        vec![Step::Commit(vec![Change { table: 0, key: 0, len: Some(30) }], true)]
+        let commit = Step::Commit(vec![Change { table: 0, key: 0, len: Some(30) }], true);
+        match self.retention {
+            // What was discarded goes with the next checkpoint.
+            Retention::None => vec![commit, Step::Checkpoint],
+            _ => vec![commit],
+        }
     }
 
     fn live(&self, world: &World, ledger: &mut Ledger<Arc<Content>>, steps: &[Step]) -> Result<(), Failure> {
@@ -548,7 +573,8 @@ impl Subject for StoreSubject {
             let next = database.visible_version().on(database.recovery().timeline).next();
             let durable = !self.durability.may_lose_acknowledged();
             let retention = self.retention;
-            let mut open = Open { database, world, ledger: &mut *ledger, durable, retention, held: None };
+            let ledger = &mut *ledger;
+            let mut open = Open { database, world, ledger, durable, retention, faulty: false, held: None };
             open.judge()?;
             open.ledger.go_on_with(next.unwrap_or(Version::MAX).to_raw());
             let mut again = false;

@@ -4,7 +4,7 @@ use keepstone_mvcc_temporal::wrong::{Wrong, with};
 use keepstone_mvcc_temporal::{Durability, Retention};
 use keepstone_testkit::crash::{Plan, Tally, sweep, sweep_program};
 
-use crate::program::{Change, Step};
+use crate::program::{Change, OnBranch, Step};
 use crate::subject::StoreSubject;
 
 /// Seeds that are tried before a mistake counts as not caught.
@@ -16,7 +16,12 @@ fn subject(wrong: Wrong) -> StoreSubject {
         Wrong::FlipBeforeLogSync => Durability::None,
         _ => Durability::Normal,
     };
-    StoreSubject { durability, sector: 4_096, faults: false, retention: Retention::Forever, rotten: true }
+    let retention = match wrong {
+        // Nothing is pruned where everything stays.
+        Wrong::BaseForgotten => Retention::None,
+        _ => Retention::Forever,
+    };
+    StoreSubject { durability, sector: 4_096, faults: false, retention, rotten: true }
 }
 
 fn put(key: u8) -> Step {
@@ -37,6 +42,16 @@ fn program(wrong: Wrong) -> Option<Vec<Step>> {
         Wrong::RunRemovedEarly => {
             let large = (0..9).map(|key| Change { table: 0, key, len: Some(20_000) }).collect();
             Some(vec![put(1), Step::Checkpoint, Step::Bulk(large), Step::Checkpoint, put(7)])
+        }
+        // A row that is written again above the branch, and what is pruned then.
+        Wrong::BaseForgotten => {
+            Some(vec![put(1), Step::Branch(0, OnBranch::Merge), put(1), put(2), Step::Compact])
+        }
+        Wrong::NoteForgotten => {
+            let own = OnBranch::Commit(vec![Change { table: 0, key: 3, len: Some(30) }]);
+            let on_branch = |action| Step::Branch(0, action);
+            let discarded = [on_branch(OnBranch::Merge), on_branch(own), on_branch(OnBranch::Discard)];
+            Some([put(1)].into_iter().chain(discarded).chain([Step::Checkpoint]).collect())
         }
         _ => None,
     }
