@@ -25,6 +25,10 @@ pub(crate) struct Cli {
     #[arg(short = 'C', long = "collection", global = true, value_name = "COLLECTION")]
     pub(crate) collection: Option<String>,
 
+    /// Read from this branch, or write to it
+    #[arg(long = "branch", global = true, value_name = "BRANCH")]
+    pub(crate) branch: Option<String>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -69,6 +73,9 @@ pub(crate) enum StoreCommand {
     Tag(TagArgs),
     /// Make a new version with the content of an old one
     Rollback(RollbackArgs),
+    /// What if: fork at a version, change, compare, merge or discard
+    #[command(subcommand)]
+    Branch(BranchCommand),
     /// Read everything from disk and report what is damaged
     Check(CheckArgs),
     /// Show what the store holds and does, every counter
@@ -99,6 +106,7 @@ impl StoreCommand {
             Self::Diff(_) => "diff",
             Self::Tag(_) => "tag",
             Self::Rollback(_) => "rollback",
+            Self::Branch(_) => "branch",
             Self::Check(_) => "check",
             Self::Stats(_) => "stats",
             Self::Gc(_) => "gc",
@@ -119,8 +127,10 @@ impl StoreCommand {
             | Self::Link(_)
             | Self::Unlink(_)
             | Self::Links(_)
-            | Self::Diff(_) => true,
+            | Self::Diff(_)
+            | Self::Branch(BranchCommand::Diff(_)) => true,
             Self::Init(_)
+            | Self::Branch(_)
             | Self::Versions(_)
             | Self::Tag(_)
             | Self::Rollback(_)
@@ -131,6 +141,97 @@ impl StoreCommand {
             | Self::Checkpoint(_) => false,
         }
     }
+}
+
+impl StoreCommand {
+    /// Whether `--branch` has a meaning for it.
+    pub(crate) const fn takes_branch(&self) -> bool {
+        matches!(
+            self,
+            Self::Export(_)
+                | Self::Get(_)
+                | Self::Put(_)
+                | Self::Delete(_)
+                | Self::Link(_)
+                | Self::Unlink(_)
+                | Self::Links(_)
+        )
+    }
+}
+
+/// What can be asked of branches.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BranchCommand {
+    /// List the branches
+    List(JsonOnly),
+    /// Fork a branch; what it is forked at is kept for as long as it is there
+    Create(BranchCreateArgs),
+    /// Show what a branch was forked at, and how much differs
+    Show(BranchArgs),
+    /// Show which nodes a branch has otherwise than what it was forked at
+    Diff(BranchDiffArgs),
+    /// Bring what a branch changed into the store, all of it or nothing; the branch stays
+    Merge(BranchMergeArgs),
+    /// Take a branch away, with all that was only there
+    Discard(BranchName),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BranchCreateArgs {
+    pub(crate) name: String,
+    /// The version, name or time to fork at [default: the newest version]
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BranchName {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BranchArgs {
+    pub(crate) name: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BranchDiffArgs {
+    pub(crate) name: String,
+    /// Show what the branch and the store both changed since the fork, and not alike
+    #[arg(long)]
+    pub(crate) conflicts: bool,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BranchMergeArgs {
+    pub(crate) name: String,
+    /// What becomes of what both sides changed
+    #[arg(long, value_enum, default_value_t = StrategyName::Reject)]
+    pub(crate) strategy: StrategyName,
+    /// Take the branch away afterwards
+    #[arg(long)]
+    pub(crate) discard: bool,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The strategies of a merge by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StrategyName {
+    /// Nothing is merged, and what is in conflict is listed
+    Reject,
+    /// It becomes as the branch has it
+    Last,
+    /// It stays as the store has it
+    First,
+    /// Bits of fingerprints that only one side changed are merged; all else is a conflict
+    Xor,
 }
 
 #[derive(Debug, Args)]
@@ -396,6 +497,15 @@ mod tests {
             "keepstone -s DIR compact --json",
             "keepstone -s DIR checkpoint --json",
             "keepstone export -s DIR",
+            "keepstone -s DIR branch list --json",
+            "keepstone -s DIR branch create what-if",
+            "keepstone -s DIR branch create what-if 17",
+            "keepstone -s DIR branch show what-if --json",
+            "keepstone -s DIR branch diff what-if -C people --conflicts --json",
+            "keepstone -s DIR branch merge what-if --strategy last --discard",
+            "keepstone -s DIR branch discard what-if",
+            "keepstone -s DIR --branch what-if put k 1",
+            "keepstone -s DIR get k --branch what-if --at 17",
         ];
         for line in lines {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -419,6 +529,9 @@ mod tests {
             "keepstone -s DIR init --retention 0s",
             "keepstone -s DIR compact --apply",
             "keepstone -s DIR versions --limit -1",
+            "keepstone -s DIR branch",
+            "keepstone -s DIR branch create",
+            "keepstone -s DIR branch merge b --strategy most",
         ];
         for line in lines {
             assert!(parse(line).is_err(), "{line}");

@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::args::{Cli, Command, StoreCommand};
 use crate::exit::{Code, Outcome};
 use crate::session::Session;
-use crate::{check, demo, export, import, link, maintenance, node, output, stats, versions};
+use crate::{branch, check, demo, export, import, link, maintenance, node, output, stats, versions};
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
@@ -49,8 +49,14 @@ fn session_of(cli: &Cli, command: &StoreCommand) -> Result<Session, clap::Error>
         let message = format!("-C has no meaning for `keepstone {name}`, which is about the whole store\n");
         return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
     }
+    if cli.branch.is_some() && !command.takes_branch() {
+        let message = format!("--branch has no meaning for `keepstone {name}`\n");
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+    }
     match &cli.store {
-        Some(dir) => Ok(Session { dir: dir.clone(), collection: cli.collection.clone() }),
+        Some(dir) => {
+            Ok(Session { dir: dir.clone(), collection: cli.collection.clone(), branch: cli.branch.clone() })
+        }
         None => {
             let message = format!(
                 "which store? Give its folder, as in `keepstone -s DIR {name}`, or set KEEPSTONE_STORE\n"
@@ -76,6 +82,7 @@ fn run_on_store(command: &StoreCommand, session: &Session) -> Outcome {
         StoreCommand::Diff(args) => versions::diff(session, args),
         StoreCommand::Tag(args) => versions::tag(session, args),
         StoreCommand::Rollback(args) => versions::rollback(session, args),
+        StoreCommand::Branch(command) => branch::run(session, command),
         StoreCommand::Check(args) => check::run(session, args),
         StoreCommand::Stats(args) => stats::run(session, args),
         StoreCommand::Gc(args) => maintenance::gc(session, args),

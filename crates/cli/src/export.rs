@@ -18,7 +18,7 @@ const NUMBER_DEFAULT: f32 = 1.0;
 /// Runs the command.
 pub(crate) fn run(session: &Session, args: &ReadAt) -> Outcome {
     let store = session.open_to_read()?;
-    let view = session::view(&store, args.at.as_deref())?;
+    let view = session.view(&store, args.at.as_deref())?;
     let progress = Progress::counting("exporting nodes");
     let mut output = Output::new();
     for_each_line(&store, &view, session.collection.as_deref(), |line| {

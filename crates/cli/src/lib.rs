@@ -6,6 +6,7 @@
 
 mod args;
 mod at;
+mod branch;
 mod check;
 mod command;
 mod crate_graph;

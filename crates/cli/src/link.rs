@@ -13,7 +13,8 @@ use crate::session::{self, Session};
 pub(crate) fn link(session: &Session, args: &LinkArgs) -> Outcome {
     let store = session.open()?;
     let collection = session.open_collection(&store)?;
-    let committed = store.write(|txn| collection.link(txn, &args.key, &args.verb, &args.to, args.weight));
+    let committed =
+        session.write(&store, |txn| collection.link(txn, &args.key, &args.verb, &args.to, args.weight));
     let committed = committed.map_err(|error| match error {
         WriteError::Change(ChangeError::NotFound { .. }) => {
             let put = format!("keepstone -s {} put {:?}", session.dir.display(), args.key);
@@ -34,7 +35,7 @@ pub(crate) fn unlink(session: &Session, args: &UnlinkArgs) -> Outcome {
             .place(session.dir.display())
             .help(format!("keepstone -s {} links {key:?} --out", session.dir.display()))
     };
-    let committed = store.write(|txn| collection.unlink(txn, &args.key, &args.verb, &args.to));
+    let committed = session.write(&store, |txn| collection.unlink(txn, &args.key, &args.verb, &args.to));
     let committed = committed.map_err(|error| match error {
         WriteError::Change(ChangeError::NotFound { .. }) => missing(),
         other => Failure::from(other),
@@ -48,7 +49,7 @@ pub(crate) fn unlink(session: &Session, args: &UnlinkArgs) -> Outcome {
 /// Shows the links of a node.
 pub(crate) fn links(session: &Session, args: &LinksArgs) -> Outcome {
     let store = session.open_to_read()?;
-    let view = session::view(&store, args.read.at.as_deref())?;
+    let view = session.view(&store, args.read.at.as_deref())?;
     let collection = session.open_collection(&store)?;
     let mut found: Vec<(Direction, Link)> = Vec::new();
     let mut is_known = collection.node(&view, &args.key)?.is_some();

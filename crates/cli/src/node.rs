@@ -19,7 +19,7 @@ const BODY_SHOWN_MAX: usize = 60;
 /// Prints a node as a JSON line.
 pub(crate) fn get(session: &Session, args: &KeyAt) -> Outcome {
     let store = session.open_to_read()?;
-    let view = session::view(&store, args.read.at.as_deref())?;
+    let view = session.view(&store, args.read.at.as_deref())?;
     let collection = session.open_collection(&store)?;
     let node = collection.node(&view, &args.key)?.ok_or_else(|| {
         let failure = no_node(session, &args.key);
@@ -48,9 +48,9 @@ pub(crate) fn put(session: &Session, args: &PutArgs) -> Outcome {
         }
         Some(text) => NodePatch::body(body(text.as_bytes())?),
     };
-    let store = session.open_or_create()?;
+    let store = if session.branch.is_some() { session.open()? } else { session.open_or_create()? };
     let collection = session.open_collection(&store)?;
-    let committed = store.write(|txn| collection.put_node(txn, &args.key, &patch))?;
+    let committed = session.write(&store, |txn| collection.put_node(txn, &args.key, &patch))?;
     session::finish(store, &committed)
 }
 
@@ -65,7 +65,7 @@ fn body(text: &[u8]) -> Outcome<Value> {
 pub(crate) fn delete(session: &Session, args: &KeyOnly) -> Outcome {
     let store = session.open()?;
     let collection = session.open_collection(&store)?;
-    let committed = store.write(|txn| collection.delete(txn, &args.key))?;
+    let committed = session.write(&store, |txn| collection.delete(txn, &args.key))?;
     if !committed.value {
         return Err(no_node(session, &args.key));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use keepstone::{
     Access, At, ChangeError, CloseError, Collection, CollectionOptions, CommitError, Committed, ErrorKind,
     Existence, MaintenanceError, OpenError, Read as _, ReadError, Recovery, SettingError, Snapshot, Store,
-    StoreOptions, Version, WriteError,
+    StoreOptions, Txn, Version, WriteError,
 };
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) dir: PathBuf,
     /// As named on the command line.
     pub(crate) collection: Option<String>,
+    /// As named on the command line.
+    pub(crate) branch: Option<String>,
 }
 
 impl Session {
@@ -91,6 +93,28 @@ impl Session {
         Ok(store)
     }
 
+    /// What is read: the store, or the branch that is named, as it is or as it was at `AT`.
+    pub(crate) fn view(&self, store: &Store, text: Option<&str>) -> Outcome<Snapshot> {
+        match (&self.branch, text) {
+            (None, None) => Ok(store.snapshot()?),
+            (None, Some(text)) => at(store, text),
+            (Some(name), None) => Ok(store.branch(name)?.snapshot()?),
+            (Some(name), Some(text)) => Ok(store.branch(name)?.at(resolve(store, text)?)?),
+        }
+    }
+
+    /// Changes the store, or the branch that is named.
+    pub(crate) fn write<T>(
+        &self,
+        store: &Store,
+        work: impl FnMut(&mut Txn) -> Result<T, ChangeError>,
+    ) -> Result<Committed<T>, WriteError> {
+        match &self.branch {
+            None => store.write(work),
+            Some(name) => store.branch(name)?.write(work),
+        }
+    }
+
     /// Opens the collection that commands on one node mean.
     pub(crate) fn open_collection(&self, store: &Store) -> Outcome<JsonCollection> {
         Ok(open_collection(store, self.collection_name())?)
@@ -145,20 +169,14 @@ pub(crate) fn resolve(store: &Store, text: &str) -> Outcome<Version> {
     Ok(at(store, text)?.version()?)
 }
 
-/// The store as it was at `AT`, else as it is.
-pub(crate) fn view(store: &Store, text: Option<&str>) -> Outcome<Snapshot> {
-    match text {
-        None => Ok(store.snapshot()?),
-        Some(text) => at(store, text),
-    }
-}
-
 /// The exit code of an error of the engine.
 fn code(kind: ErrorKind, is_damage: bool) -> Code {
     match kind.as_str() {
         _ if is_damage => Code::Damage,
         "locked" => Code::Locked,
-        "unknown-version" | "version-in-future" | "history-gone" | "unknown-name" => Code::NotFound,
+        "unknown-version" | "version-in-future" | "history-gone" | "unknown-name" | "branch-not-found" => {
+            Code::NotFound
+        }
         "setting" => Code::Usage,
         _ => Code::Error,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keepstone::{At, ChangeKind, Version};
+use keepstone::{At, ChangeKind, NodeChange, Version};
 
 use crate::args::{DiffArgs, RollbackArgs, TagArgs, VersionsArgs};
 use crate::at::{self, rfc3339};
@@ -49,13 +49,19 @@ pub(crate) fn diff(session: &Session, args: &DiffArgs) -> Outcome {
     let store = session.open_to_read()?;
     let from = session::resolve(&store, &args.from)?;
     let to = session::resolve(&store, &args.to)?;
+    print_changes(session, store.diff(from, to)?, args.json)?;
+    Ok(store.close()?)
+}
+
+/// Prints which nodes differ, or those of one collection.
+pub(crate) fn print_changes(session: &Session, changes: Vec<NodeChange>, json: bool) -> Outcome {
     let columns = [("CHANGE", Align::Left), ("COLLECTION", Align::Left), ("KEY", Align::Left)];
     let mut table = Table::new(columns);
     let mut output = Output::new();
     let is_asked_for = |collection: &str| session.collection.as_ref().is_none_or(|only| only == collection);
-    for change in store.diff(from, to)?.into_iter().filter(|change| is_asked_for(&change.collection)) {
+    for change in changes.into_iter().filter(|change| is_asked_for(&change.collection)) {
         let kind = name_of(change.kind);
-        if args.json {
+        if json {
             let mut line = String::new();
             let mut object = Object::begin(&mut line);
             object.text("change", kind);
@@ -68,8 +74,7 @@ pub(crate) fn diff(session: &Session, args: &DiffArgs) -> Outcome {
         }
     }
     output.flush()?;
-    table.print()?;
-    Ok(store.close()?)
+    table.print()
 }
 
 const fn name_of(kind: ChangeKind) -> &'static str {

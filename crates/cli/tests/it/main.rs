@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod branches;
 mod demo;
 mod environment;
 mod export;
