@@ -5,6 +5,7 @@
 //! decides it or lists it. One that is listed leaves the store as it was.
 
 use keepstone_types::{Timestamp, ValueRef, Version};
+use keepstone_xor_dag::merge::{Strategy, merge};
 
 use super::compare::{everything, own_row};
 use super::handle::Branch;
@@ -154,18 +155,9 @@ impl MergeConflict {
     /// and no bit was changed by both.
     #[must_use]
     pub fn three_way_xor(&self) -> Option<ValueRef> {
-        let (base, main, branch) = (self.base.as_ref()?, self.main.as_ref()?, self.branch.as_ref()?);
-        if base.len() != main.len() || base.len() != branch.len() {
-            return None;
-        }
-        let mut merged = Vec::with_capacity(base.len());
-        for ((base, main), branch) in base.iter().zip(&**main).zip(&**branch) {
-            if (base ^ main) & (base ^ branch) != 0 {
-                return None;
-            }
-            merged.push(base ^ main ^ branch);
-        }
-        Some(ValueRef::from(merged))
+        let [base, main, branch] = [&self.base, &self.main, &self.branch].map(Option::as_deref);
+        let merged = merge(base, main, branch, Strategy::Xor).ok()??;
+        Some(ValueRef::from(merged.into_owned()))
     }
 }
 
@@ -178,14 +170,14 @@ impl Branch {
     /// [`MergeError::Conflicts`] with the rows, when the strategy leaves some undecided; when the branch was discarded; or
     /// why the commit failed.
     pub fn merge(&self, mut strategy: MergeStrategy<'_>) -> Result<MergeReport, MergeError> {
-        let merge = |txn: &mut Txn| -> Result<MergeReport, WriteError<MergeConflicts>> {
+        let work = |txn: &mut Txn| -> Result<MergeReport, WriteError<MergeConflicts>> {
             match self.merge_into(txn, &mut strategy, |_| {}) {
                 Ok(report) => Ok(report),
                 Err(MergeError::Conflicts(conflicts)) => Err(WriteError::Caller(conflicts)),
                 Err(MergeError::Commit(error)) => Err(error.into()),
             }
         };
-        let merged = self.database().retry(TxnOptions::default(), merge);
+        let merged = self.database().retry(TxnOptions::default(), work);
         let (report, receipt) = merged.map_err(|error| match error {
             WriteError::Caller(conflicts) => MergeError::Conflicts(conflicts),
             WriteError::Commit(error) => MergeError::Commit(error),
