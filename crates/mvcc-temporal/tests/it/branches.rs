@@ -106,6 +106,60 @@ fn a_branch_reads_its_version_and_its_own_writes_and_nobody_else_sees_them() {
     });
 }
 
+/// Leaves of many rows below, and the branch's rows in between, at their edges and in runs: from both ends at once.
+#[test]
+fn scans_over_many_rows_equal_a_map() {
+    let database = memory();
+    let key = |number: u32| number.to_be_bytes();
+    let fill = |txn: &mut Txn, from: u32, to: u32, step: usize, tag: u8| -> Result<(), WriteError> {
+        (from..to).step_by(step).try_for_each(|number| Ok(txn.put(T, key(number), vec![tag; 30])?))
+    };
+    database.write(|txn| fill(txn, 0, 12_000, 2, 1)).unwrap();
+    database.checkpoint().unwrap();
+    let branch = database.fork("b", database.visible_version()).unwrap();
+    database.write(|txn| fill(txn, 0, 12_000, 3, 2)).unwrap();
+    let mut model: std::collections::BTreeMap<u32, u8> =
+        (0..12_000).step_by(2).map(|number| (number, 1)).collect();
+    let parts = [(0, 700, 1_usize), (1_500, 1_501, 1), (3_001, 9_000, 97), (11_990, 12_300, 1)];
+    branch
+        .write(|txn| -> Result<(), WriteError> {
+            for (from, to, step) in parts {
+                fill(txn, from, to, step, 3)?;
+            }
+            (500..6_000).step_by(31).try_for_each(|number| Ok(txn.delete(T, key(number))?))
+        })
+        .unwrap();
+    for (from, to, step) in parts {
+        model.extend((from..to).step_by(step).map(|number| (number, 3)));
+    }
+    (500..6_000).step_by(31).for_each(|number| drop(model.remove(&number)));
+    for folded in [false, true] {
+        if folded {
+            database.checkpoint().unwrap();
+        }
+        for (from, to) in [(0_u32, 20_000), (650, 3_200), (2_999, 3_000), (11_000, 12_100)] {
+            let row = |row: Result<(ValueRef, ValueRef), ReadError>| {
+                let (key, value) = row.unwrap();
+                (u32::from_be_bytes(key[..].try_into().unwrap()), value[0])
+            };
+            let expected: Vec<_> = model.range(from..to).map(|(key, tag)| (*key, *tag)).collect();
+            let scan = || branch.scan(T, key(from)..key(to)).unwrap();
+            assert_eq!(scan().map(row).collect::<Vec<_>>(), expected);
+            let mut down: Vec<_> = scan().rev().map(row).collect();
+            down.reverse();
+            assert_eq!(down, expected);
+            let (mut both, mut front, mut back) = (scan(), Vec::new(), Vec::new());
+            for turn in 0.. {
+                let next = if turn % 7 < 5 { both.next() } else { both.next_back() };
+                let Some(found) = next else { break };
+                if turn % 7 < 5 { front.push(row(found)) } else { back.push(row(found)) }
+            }
+            front.extend(back.into_iter().rev());
+            assert_eq!(front, expected, "from both ends, {from}..{to}");
+        }
+    }
+}
+
 #[test]
 fn a_transaction_on_a_branch_reads_its_own_writes_and_rolls_back() {
     let database = memory();
