@@ -132,7 +132,9 @@ fn scans_over_many_rows_equal_a_map() {
     for (from, to, step) in parts {
         model.extend((from..to).step_by(step).map(|number| (number, 3)));
     }
-    (500..6_000).step_by(31).for_each(|number| drop(model.remove(&number)));
+    for number in (500..6_000).step_by(31) {
+        model.remove(&number);
+    }
     for folded in [false, true] {
         if folded {
             database.checkpoint().unwrap();
