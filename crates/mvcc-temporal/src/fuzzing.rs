@@ -345,7 +345,10 @@ fn check_store(disk: &MemoryVfs) {
         assert_eq!(read, before);
     }
     let report = database.check().unwrap();
-    let of_names = |place: &str| place.starts_with("the name");
+    // What names and branches stand for is not looked at before.
+    let of_names = |place: &str| {
+        ["the name", "the branch", "the rows of branches"].iter().any(|start| place.starts_with(start))
+    };
     assert!(report.findings.iter().all(|finding| of_names(&finding.place)), "{:#?}", report.findings);
     drop(database.names().unwrap());
     let put = |txn: &mut crate::Txn| -> std::result::Result<(), WriteError> {

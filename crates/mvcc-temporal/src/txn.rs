@@ -118,11 +118,12 @@ impl Txn {
         inner: &Arc<Handle>,
         options: TxnOptions,
         began: Arc<Registration>,
-        (name, part): (&str, BranchPart),
+        part: BranchPart,
     ) -> Result<Self, ReadError> {
         inner.shared.must_be_same_process()?;
+        let info = Arc::clone(&part.info);
         let txn = Self::new(inner, options, began, Some(part));
-        txn.depend_on_branch(name);
+        txn.depend_on_branch(&info.name);
         Ok(txn)
     }
 
@@ -204,7 +205,14 @@ impl Txn {
     /// Holds the version that the next call reads.
     fn hold_current(&self) -> Result<Arc<Registration>, ReadError> {
         match self.options.isolation {
-            Isolation::ReadCommitted => self.inner.shared.hold_newest(),
+            Isolation::ReadCommitted => {
+                let held = self.inner.shared.hold_newest()?;
+                if let Some(branch) = &self.branch {
+                    let stack = &self.inner.shared.stack;
+                    stack.with(|layers| branch.must_exist(layers, held.version()))?;
+                }
+                Ok(held)
+            }
             Isolation::Snapshot | Isolation::Serializable => Ok(Arc::clone(&self.began)),
         }
     }
@@ -364,7 +372,12 @@ impl Txn {
             };
             match &self.branch {
                 None => layers.get(table, key, at),
-                Some(branch) => branch.get(layers, table, key, at),
+                Some(branch) => {
+                    if self.options.isolation == Isolation::ReadCommitted {
+                        branch.must_exist(layers, at)?;
+                    }
+                    branch.get(layers, table, key, at)
+                }
             }
         })?;
         Ok(row.and_then(|row| Some(VersionedValue { value: row.value?, version: Some(row.version) })))

@@ -79,9 +79,7 @@ impl Branch {
 
     /// Fails when the branch is not there at a version.
     pub(super) fn must_exist(&self, layers: &Layers, at: Version) -> Result<(), ReadError> {
-        let found = rows::find(layers, &self.info.name, at)?;
-        let is_there = found.is_some_and(|found| found.made == self.info.made);
-        if is_there { Ok(()) } else { Err(self.not_found()) }
+        rows::must_exist(layers, &self.info, at)
     }
 
     /// Fails when the branch is not there now.
@@ -95,7 +93,8 @@ impl Branch {
         let _call = shared.enter()?;
         shared.stack.with(|layers| self.must_exist(layers, at.version()))?;
         let base = shared.hold_promised(self.info.base, || self.must_exist_now().map(|()| true))?;
-        Ok(BranchPart { number: self.info.number(), base: Arc::new(base) })
+        let info = Arc::clone(&self.info);
+        Ok(BranchPart { number: info.number(), info, base: Arc::new(base) })
     }
 
     /// The branch as it is now, for as long as one likes: it reads the same after the branch is changed or discarded.
@@ -140,7 +139,7 @@ impl Branch {
         self.inner.shared.must_be_open()?;
         let began = self.inner.shared.hold_newest()?;
         let part = self.part(&began)?;
-        Txn::begin_on(&self.inner, options, began, (&self.info.name, part))
+        Txn::begin_on(&self.inner, options, began, part)
     }
 
     /// Runs a closure in a serializable transaction on the branch and commits it, as [`Database::write`] does on the store.

@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use keepstone_types::{ValueRef, Version};
 
+use super::rows::{BranchInfo, must_exist};
 use crate::catalog::TableId;
 use crate::error::ReadError;
 use crate::ground::damaged;
@@ -115,14 +116,20 @@ pub(crate) fn untagged(place: &[u8], value: &ValueRef) -> Result<Option<ValueRef
     })
 }
 
-/// A branch that is read: its number, and the version below it, which is held.
+/// A branch that is read, and the version below it, which is held.
 #[derive(Clone, Debug)]
 pub(crate) struct BranchPart {
     pub(crate) number: BranchNumber,
+    pub(crate) info: Arc<BranchInfo>,
     pub(crate) base: Arc<Registration>,
 }
 
 impl BranchPart {
+    /// Fails when the branch is not there at a version: whoever reads what is newest must look each time.
+    pub(crate) fn must_exist(&self, layers: &Layers, at: Version) -> Result<(), ReadError> {
+        must_exist(layers, &self.info, at)
+    }
+
     /// The row of a key: the branch's own as it was at `at`, else that of the version below it.
     pub(crate) fn get(
         &self,

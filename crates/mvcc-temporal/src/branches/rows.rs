@@ -78,10 +78,19 @@ pub(crate) fn find(layers: &Layers, name: &str, at: Version) -> Result<Option<Br
     Ok(row.and_then(|row| parse_branch_row(&key, &row.value?, row.version)))
 }
 
-/// Whether a branch is there now.
-pub(crate) fn is_there(layers: &Layers, branch: &BranchInfo) -> Result<bool, ReadError> {
-    let found = find(layers, &branch.name, layers.visible())?;
+/// Whether a branch is there at a version.
+pub(crate) fn is_there(layers: &Layers, branch: &BranchInfo, at: Version) -> Result<bool, ReadError> {
+    let found = find(layers, &branch.name, at)?;
     Ok(found.is_some_and(|found| found.made == branch.made))
+}
+
+/// Fails when a branch is not there at a version.
+pub(crate) fn must_exist(layers: &Layers, branch: &BranchInfo, at: Version) -> Result<(), ReadError> {
+    if is_there(layers, branch, at)? {
+        Ok(())
+    } else {
+        Err(ReadError::BranchNotFound { name: branch.name.clone() })
+    }
 }
 
 /// All branches at the version of a view, by name.

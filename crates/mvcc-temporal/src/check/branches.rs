@@ -25,7 +25,7 @@ pub(super) fn check(shared: &Shared, report: &mut CheckReport) -> Result<(), Rea
         // It may be discarded meanwhile.
         let is_kept =
             branch.base == Version::ZERO || shared.stack.with(|layers| layers.commit(branch.base))?.is_some();
-        if !is_kept && shared.stack.with(|layers| is_there(layers, &branch))? {
+        if !is_kept && shared.stack.with(|layers| is_there(layers, &branch, layers.visible()))? {
             report.add(format!("the branch {:?}", branch.name), "a version that is kept", branch.base);
         }
     }

@@ -703,6 +703,14 @@ fn a_branch_conflicts_with_nobody_else_but_who_discards_it() {
         let mut late = begin_on(&branch, isolation);
         late.put(T, "b", b"too late".as_slice()).unwrap();
         branch.discard().unwrap();
+        // Its view is the branch as it was; without one, the branch is gone.
+        let read = (late.get(T, "a"), late.scan(T, ..).map(|rows| rows.count()));
+        if isolation == Isolation::ReadCommitted {
+            let gone = ReadError::BranchNotFound { name: "b".to_owned() };
+            assert_eq!((read.0.unwrap_err(), read.1.unwrap_err()), (gone.clone(), gone));
+        } else {
+            assert_eq!((text(read.0.unwrap().as_ref()).as_deref(), read.1), (Some("branch"), Ok(3)));
+        }
         let error = late.commit();
         assert_eq!(kind(error), Err("conflict"), "{isolation:?}");
         database.checkpoint().unwrap();
