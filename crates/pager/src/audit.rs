@@ -132,8 +132,23 @@ impl Audit {
                 return Ok(self.report);
             }
         };
-        for at in regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at)) {
+        for (at, twin) in regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at)) {
             self.reach(at.page);
+            if let Some(twin) = twin {
+                self.reach(*twin);
+            }
+        }
+        for region in 0..header.regions {
+            // Damage is found below.
+            let parity = space.region(region).ok().and_then(|region| region.parity.clone());
+            let places: Vec<_> = parity
+                .iter()
+                .flat_map(|parity| parity.groups())
+                .filter_map(|(_, group)| group.place)
+                .collect();
+            for place in places {
+                self.reach(place);
+            }
         }
         let (mut used, mut whole) = (0_u64, true);
         for (region, at) in regions {
@@ -208,6 +223,7 @@ impl PageFile {
             audit.reached.iter().next_back().and_then(|(region, bits)| Some(slot_at(*region, bits.last()?)));
         let end = file_slots.max(last.map_or(0, |last| last.get().saturating_add(1)));
         let mut blank = Space::blank(Arc::clone(&self.inner.slots), root.generation());
+        blank.set_parity(root.header().parity.anew());
         blank.note_written(end);
         let mut draft = Draft::new(blank, writer.generation_number(), self.inner.max_pages);
         for region in 0..u32::try_from(end.div_ceil(REGION_SLOTS)).unwrap_or(u32::MAX) {

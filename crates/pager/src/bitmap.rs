@@ -4,6 +4,8 @@
 /// Slots of a region.
 pub(crate) const BITS: usize = 1_024;
 const WORDS: usize = 16;
+/// Columns, and rows, that the slots of a region stand in.
+const COLUMNS: usize = 32;
 const WORD: usize = 64;
 
 /// A set of numbers below 1,024.
@@ -98,6 +100,36 @@ impl Bitmap {
         let (place, word) = self.0.iter().enumerate().rev().find(|(_, word)| **word != 0)?;
         let bit = usize::try_from(word.ilog2()).ok()?;
         Some(place.saturating_mul(WORD).saturating_add(bit))
+    }
+
+    /// All numbers in the columns of a mask: column `c` holds the numbers that are `c` modulo 32.
+    pub(crate) fn columns(mask: u32) -> Self {
+        let row = u64::from(mask);
+        Self([row | row << COLUMNS; WORDS])
+    }
+
+    /// The rows of a column: bit `r` stands for number `r × 32 + column`.
+    pub(crate) fn column(&self, column: usize) -> u32 {
+        let column = column % COLUMNS;
+        let mut rows = 0_u32;
+        for (place, word) in self.0.iter().enumerate() {
+            let low = u32::from(word >> column & 1 == 1);
+            let high = u32::from(word >> column >> COLUMNS & 1 == 1);
+            rows |= (low | high << 1) << place.saturating_mul(2);
+        }
+        rows
+    }
+
+    /// Sets the rows of a column.
+    pub(crate) fn set_column(&mut self, column: usize, rows: u32) {
+        for row in 0..COLUMNS {
+            let place = row.saturating_mul(COLUMNS).saturating_add(column);
+            if rows >> row & 1 == 1 {
+                self.insert(place);
+            } else {
+                self.remove(place);
+            }
+        }
     }
 
     /// All, ascending.
@@ -201,6 +233,15 @@ mod tests {
             prop_assert_eq!(left.without(right).iter().collect::<BTreeSet<_>>(), &a - &b);
             prop_assert_eq!(Bitmap::from_bytes(left.to_bytes()), left);
             prop_assert_eq!(Bitmap::below(end).iter().collect::<Vec<_>>(), (0..end).collect::<Vec<_>>());
+            let mut columns = Bitmap::EMPTY;
+            for column in 0..COLUMNS {
+                let rows = (0..COLUMNS).filter(|row| a.contains(&(row * COLUMNS + column)));
+                prop_assert_eq!(left.column(column), rows.fold(0, |rows, row| rows | 1 << row));
+                columns.set_column(column, left.column(column));
+                let expected: Vec<_> = (0..BITS).filter(|place| place % COLUMNS == column).collect();
+                prop_assert_eq!(Bitmap::columns(1 << column).iter().collect::<Vec<_>>(), expected);
+            }
+            prop_assert_eq!(columns, left);
             prop_assert_eq!(left.run(want), naive_run(&a, want));
             prop_assert_eq!(right.run(want), naive_run(&b, want));
             let mut rest = left;

@@ -6,8 +6,8 @@
 //! * The root is node 0 of the highest level, which is the lowest on which one node covers every region.
 #![deny(clippy::arithmetic_side_effects)]
 
-use keepstone_types::PageRef;
 use keepstone_types::wire::Reader;
+use keepstone_types::{PageId, PageRef};
 
 use crate::layout::{Field, disk_len, is_zero, memory_len};
 
@@ -24,10 +24,11 @@ const _: () = assert!(RESERVED_2.end() == NODE_HEADER_LEN);
 pub(crate) const AT: Field =
     Field::first("reference", PageRef::LEN, "to a region's page (leaf) or a node of the level below");
 pub(crate) const FREE: Field = AT.then("free", 8, "slots below it that are not in use");
+pub(crate) const TWIN: Field = FREE.then("twin", 6, "slot of the second copy of that page; 0 for none");
 #[cfg(test)]
-pub(crate) const ENTRY_FIELDS: [Field; 2] = [AT, FREE];
-pub(crate) const ENTRY_LEN: usize = 28;
-const _: () = assert!(FREE.end() == ENTRY_LEN);
+pub(crate) const ENTRY_FIELDS: [Field; 3] = [AT, FREE, TWIN];
+pub(crate) const ENTRY_LEN: usize = 34;
+const _: () = assert!(TWIN.end() == ENTRY_LEN);
 
 /// A node's name: level and index.
 pub(crate) type NodeId = (u8, u32);
@@ -38,6 +39,8 @@ pub(crate) struct NodeEntry {
     /// `None` only while the map is being changed: what the entry leads to has no place yet.
     pub(crate) at: Option<PageRef>,
     pub(crate) free: u64,
+    /// Where the second copy is, when parity is kept.
+    pub(crate) twin: Option<PageId>,
 }
 
 /// A node of the directory.
@@ -98,6 +101,11 @@ impl Shape {
     }
 }
 
+/// A slot that something may stand in: slot 0 is that of the prologue and stands for none.
+pub(crate) fn some_slot(page: PageId) -> Option<PageId> {
+    (page > PageId::ZERO).then_some(page)
+}
+
 impl Node {
     pub(crate) fn free(&self) -> u64 {
         self.entries.iter().map(|entry| entry.free).fold(0, u64::saturating_add)
@@ -112,6 +120,7 @@ impl Node {
         for entry in &self.entries {
             payload.extend(PageRef::optional_to_bytes(entry.at));
             payload.extend(entry.free.to_le_bytes());
+            payload.extend(entry.twin.unwrap_or_default().to_bytes());
         }
         payload
     }
@@ -137,7 +146,8 @@ impl Node {
             if at.is_none() {
                 return Err("an entry leads nowhere");
             }
-            entries.push(NodeEntry { at, free });
+            let twin = reader.array().map_err(|_| "it ends within an entry")?;
+            entries.push(NodeEntry { at, free, twin: some_slot(PageId::from_bytes(twin)) });
         }
         if !is_zero(reader.rest()) {
             return Err("bytes behind its entries are not zero");
@@ -157,7 +167,7 @@ mod tests {
     fn entry(page: u64, free: u64) -> NodeEntry {
         let at =
             PageRef { page: PageId::new(page).unwrap(), birth: Generation::new(1).unwrap(), checksum: 2 };
-        NodeEntry { at: Some(at), free }
+        NodeEntry { at: Some(at), free, twin: some_slot(PageId::new(page % 2 * (page + 9)).unwrap()) }
     }
 
     #[test]

@@ -28,6 +28,26 @@ pub enum PageError {
         /// What is there.
         found: String,
     },
+    /// Two pages of one parity group are lost; what is left of the group is not enough, and nothing is guessed.
+    #[error(
+        "{}: page {page} at byte {offset} is damaged ({found}), and so is page {other} of its parity group \
+         ({other_found}): one loss in a group can be repaired, two cannot; `keepstone check` tells more",
+        file.display()
+    )]
+    TwoLosses {
+        /// The file.
+        file: PathBuf,
+        /// The page that was read.
+        page: PageId,
+        /// Where its slot begins.
+        offset: u64,
+        /// What is there.
+        found: String,
+        /// The other page: a member of the group, or its parity page.
+        other: PageId,
+        /// What is there.
+        other_found: String,
+    },
     /// The slot holds a newer page: the reader is older than what the file still keeps.
     #[error("page {} was given to another page since generation {}; read from a newer root", at.page, at.birth)]
     Superseded {
@@ -142,7 +162,13 @@ impl PageError {
     /// Whether bytes on disk are not what was written there.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::UnexpectedKind { .. } | Self::FreeSpace { .. })
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::TwoLosses { .. }
+                | Self::UnexpectedKind { .. }
+                | Self::FreeSpace { .. }
+        )
     }
 }
 

@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use keepstone_types::{Generation, PageRef, lock_rank};
+use keepstone_types::{Generation, PageRef, StoreId, lock_rank};
+
+use keepstone_vfs::Vfs;
 
 use crate::access::{PageRead, Unverified, UnverifiedPage};
 use crate::cache::PageCache;
@@ -33,6 +35,9 @@ pub struct PageFile {
 /// What the handles share.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// Where the file is opened once more, to be read past the system's cache.
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) store: StoreId,
     pub(crate) slots: Arc<Slots>,
     pub(crate) cache: PageCache,
     pub(crate) header_seed: u64,
@@ -55,7 +60,7 @@ struct State {
 
 impl Inner {
     pub(crate) fn new(
-        slots: Arc<Slots>,
+        (vfs, slots, store): (Arc<dyn Vfs>, Arc<Slots>, StoreId),
         header_seed: u64,
         root: Root,
         space: Space,
@@ -69,6 +74,8 @@ impl Inner {
         let roots = VecDeque::from([(root.generation(), Arc::downgrade(&root))]);
         let inner = Self {
             cache: PageCache::new(options.cache_bytes, page_bytes, counters),
+            vfs,
+            store,
             slots,
             header_seed,
             access,
@@ -95,6 +102,7 @@ impl Inner {
         self.counters().used_slots.set(space.used());
         self.counters().pending_slots.set(space.held());
         self.counters().slots.set(space.written());
+        self.counters().dead_slots.set(space.dead_apart());
     }
 
     /// Gives the space map to a writer, with what nobody needs any more released.
@@ -138,12 +146,21 @@ impl Inner {
         self.state.lock().oldest()
     }
 
+    /// Roots that somebody holds, newest first.
+    pub(crate) fn live_roots(&self) -> Vec<Arc<Root>> {
+        let state = self.state.lock();
+        state.roots.iter().rev().filter_map(|(_, root)| root.upgrade()).collect()
+    }
+
     /// A page from the cache or the disk.
     pub(crate) fn read(&self, at: PageRef) -> Result<Page, PageError> {
         if let Some(page) = self.cache.get(at) {
             return Ok(page);
         }
-        let page = self.slots.read(at)?;
+        let page = match self.slots.read(at) {
+            Ok(page) => page,
+            Err(error) => self.rebuilt(at, error)?,
+        };
         self.cache.insert(page.clone());
         Ok(page)
     }
@@ -178,7 +195,8 @@ impl PageFile {
     /// # Errors
     /// [`PageError::WriterBusy`], [`PageError::ReadOnly`], [`PageError::Poisoned`], [`PageError::LastGeneration`].
     pub fn begin(&self) -> Result<PageWriter, PageError> {
-        let (space, root) = self.inner.take_space()?;
+        let (mut space, root) = self.inner.take_space()?;
+        self.inner.write_repairs(&mut space);
         let Some(generation) = root.generation().plus(1) else {
             self.inner.put_space(space, None);
             return Err(PageError::LastGeneration);

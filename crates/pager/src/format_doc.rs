@@ -2,13 +2,14 @@
 
 use keepstone_testkit::format_page::{Layout, assert_described, assert_without_gaps};
 
-use crate::{directory, header, layout, prologue, region};
+use crate::{directory, header, layout, parity, prologue, region};
 
-const LAYOUTS: [Layout; 6] = [
+const LAYOUTS: [Layout; 7] = [
     ("page header", &layout::PAGE_FIELDS, layout::PAGE_HEADER_LEN),
     ("prologue", &prologue::PROLOGUE_FIELDS, prologue::PROLOGUE_LEN),
     ("header", &header::HEADER_FIELDS, header::HEADER_LEN),
     ("payload of a region's page", &region::REGION_FIELDS, region::REGION_LEN),
+    ("parity group", &parity::GROUP_FIELDS, parity::GROUP_LEN),
     ("head of a directory node", &directory::NODE_FIELDS, directory::NODE_HEADER_LEN),
     ("directory entry", &directory::ENTRY_FIELDS, directory::ENTRY_LEN),
 ];

@@ -8,9 +8,11 @@
 
 use keepstone_types::checksum::checksum_seeded;
 use keepstone_types::wire::Reader;
-use keepstone_types::{Generation, PageRef};
+use keepstone_types::{Generation, PageId, PageRef};
 
+use crate::directory::some_slot;
 use crate::layout::{Field, is_zero, to_u48};
+use crate::parity::{ParityMode, ParityState};
 use crate::region::REGION_SLOTS;
 
 /// Bytes of a copy.
@@ -29,7 +31,7 @@ pub(crate) const HEIGHT_MAX: u8 = 6;
 pub(crate) const MAGIC: Field = Field::first("magic", 8, "`KSPGHEAD`");
 pub(crate) const GENERATION: Field = MAGIC.then("generation", 6, "the commit that wrote it");
 pub(crate) const HEIGHT: Field = GENERATION.then("height", 1, "levels of the directory of free space");
-pub(crate) const PARITY_MODE: Field = HEIGHT.then("parity mode", 1, "0: off");
+pub(crate) const PARITY_MODE: Field = HEIGHT.then("parity mode", 1, "0: off, 1: XOR, 2: being taken away");
 pub(crate) const DIRECTORY: Field =
     PARITY_MODE.then("directory", 20, "reference to the root of the directory of free space");
 pub(crate) const REGIONS: Field =
@@ -39,12 +41,17 @@ pub(crate) const USED: Field = SLOTS.then("used", 6, "slots in use");
 pub(crate) const PENDING: Field = USED.then("pending", 6, "slots that this generation freed");
 pub(crate) const META_LEN: Field = PENDING.then("meta length", 2, "bytes of meta");
 pub(crate) const META: Field = META_LEN.then("meta", META_LEN_MAX, "of the layer above, then zeros");
-pub(crate) const PARITY: Field = META.then("parity", 128, "reserved for the directory of parity, zero");
+pub(crate) const DIRECTORY_TWIN: Field =
+    META.then("directory's twin", 6, "slot of the second copy of the directory's root; 0 for none");
+pub(crate) const DEAD: Field = DIRECTORY_TWIN.then("dead", 6, "slots not in use that parity still counts");
+pub(crate) const PARITY_CURSOR: Field =
+    DEAD.then("parity cursor", 6, "groups that parity was put on, or taken from, since the mode changed");
+pub(crate) const PARITY: Field = PARITY_CURSOR.then("parity", 110, "reserved, zero");
 pub(crate) const CIPHER: Field = PARITY.then("encryption", 128, "reserved, zero");
 pub(crate) const RESERVED: Field = CIPHER.then("reserved", 2_748, "zero");
 pub(crate) const CHECKSUM: Field = RESERVED.then("checksum", 8, "of all before it, seeded with the store");
 #[cfg(test)]
-pub(crate) const HEADER_FIELDS: [Field; 15] = [
+pub(crate) const HEADER_FIELDS: [Field; 18] = [
     MAGIC,
     GENERATION,
     HEIGHT,
@@ -56,6 +63,9 @@ pub(crate) const HEADER_FIELDS: [Field; 15] = [
     PENDING,
     META_LEN,
     META,
+    DIRECTORY_TWIN,
+    DEAD,
+    PARITY_CURSOR,
     PARITY,
     CIPHER,
     RESERVED,
@@ -75,6 +85,11 @@ pub(crate) struct Header {
     pub(crate) used: u64,
     pub(crate) pending: u64,
     pub(crate) meta: Box<[u8]>,
+    /// Where the second copy of the directory's root is.
+    pub(crate) twin: Option<PageId>,
+    /// Slots that are not in use and that parity still counts.
+    pub(crate) dead: u64,
+    pub(crate) parity: ParityState,
 }
 
 /// Why a block is no header.
@@ -118,6 +133,10 @@ impl Header {
         MAGIC.put(&mut block, &HEADER_MAGIC);
         GENERATION.put(&mut block, &self.generation.to_bytes());
         HEIGHT.put(&mut block, &[self.height]);
+        PARITY_MODE.put(&mut block, &[self.parity.mode.number()]);
+        PARITY_CURSOR.put(&mut block, &to_u48(self.parity.cursor));
+        DIRECTORY_TWIN.put(&mut block, &self.twin.unwrap_or_default().to_bytes());
+        DEAD.put(&mut block, &to_u48(self.dead));
         DIRECTORY.put(&mut block, &self.directory.to_bytes());
         REGIONS.put(&mut block, &self.regions.to_le_bytes());
         SLOTS.put(&mut block, &to_u48(self.slots));
@@ -157,13 +176,29 @@ impl Header {
             used: USED.u48(block),
             pending: PENDING.u48(block),
             meta: meta.into(),
+            twin: some_slot(PageId::from_bytes(DIRECTORY_TWIN.array(block))),
+            dead: DEAD.u48(block),
+            parity: ParityState {
+                mode: ParityMode::of_number(PARITY_MODE.u8(block))
+                    .ok_or(HeaderFault::Field("parity mode"))?,
+                cursor: PARITY_CURSOR.u48(block),
+            },
         };
         let generation = header.generation;
         let busy = header.used.checked_add(header.pending);
         let sane = [
             ("generation", generation > Generation::ZERO && (generation.get() & 1 == 1) == odd),
             ("height", (1..=HEIGHT_MAX).contains(&header.height)),
-            ("parity mode", PARITY_MODE.u8(block) == 0),
+            (
+                "directory's twin",
+                header.twin.is_none_or(|twin| (FIXED_END_MIN..header.slots).contains(&twin.get())),
+            ),
+            ("dead", header.used.checked_add(header.dead).is_some_and(|held| held <= header.slots)),
+            (
+                "parity mode",
+                header.parity.mode != ParityMode::Off
+                    || (header.dead == 0 && header.twin.is_none() && header.parity.cursor == 0),
+            ),
             (
                 "directory",
                 directory.birth <= generation
@@ -211,6 +246,9 @@ mod tests {
             used: 70,
             pending: 5,
             meta: meta.into(),
+            twin: PageId::new(9),
+            dead: 3,
+            parity: ParityState { mode: ParityMode::Xor, cursor: 64 },
         }
     }
 
@@ -238,10 +276,13 @@ mod tests {
     #[test]
     fn values_that_are_never_written_are_found() {
         type Change = fn(&mut Header);
-        let cases: [(Change, &str); 5] = [
+        let cases: [(Change, &str); 8] = [
             (|header| header.height = 0, "height"),
             (|header| header.regions = 3, "regions"),
             (|header| header.used = 1_096, "used"),
+            (|header| header.dead = 1_031, "dead"),
+            (|header| header.twin = PageId::new(1_100), "directory's twin"),
+            (|header| header.parity.mode = ParityMode::Off, "parity mode"),
             (|header| header.directory.birth = Generation::new(8).unwrap(), "directory"),
             (|header| header.directory.page = PageId::new(2).unwrap(), "directory"),
         ];

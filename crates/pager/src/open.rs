@@ -21,8 +21,9 @@ use crate::directory::Shape;
 use crate::error::{OpenError, PageError};
 use crate::file::{Inner, PageFile};
 use crate::header::{FIXED_END, HEADER_LEN, HEADER_SLOTS, Header, HeaderFault, is_fixed};
-use crate::layout::{PageSize, Place, header_seed};
+use crate::layout::{PageSize, Place, disk_len, header_seed};
 use crate::options::{Access, PageFileOptions};
+use crate::parity::{ParityState, Repairs};
 use crate::prologue::{
     FORMAT, KNOWN_READ_ONLY_COMPAT, PROLOGUE_LEN, PROLOGUE_SLOTS, Prologue, PrologueFault,
 };
@@ -49,8 +50,8 @@ impl PageFile {
     ) -> Result<Self, OpenError> {
         options.check()?;
         let file = vfs.open(path, OpenOptions::CREATE_NEW)?;
-        let slots = slots_of(file, path, options.page_size, store);
-        let first = first_generation(&slots).map_err(|error| match error {
+        let slots = slots_of(file, path, options.page_size, store, Access::Write);
+        let first = first_generation(&slots, options.parity.into()).map_err(|error| match error {
             PageError::Io(error) | PageError::OutOfSpace { source: error } => OpenError::Io(error),
             other => OpenError::NoGeneration {
                 file: path.to_path_buf(),
@@ -73,7 +74,14 @@ impl PageFile {
         vfs.sync_dir(folder_of(path))?;
         let generation = header.generation;
         let report = OpenReport { generation, generations: vec![generation], ..OpenReport::default() };
-        let inner = Inner::new(slots, seed, Root::new(header), space, (&options, Access::Write), report);
+        let inner = Inner::new(
+            (vfs, slots, store),
+            seed,
+            Root::new(header),
+            space,
+            (&options, Access::Write),
+            report,
+        );
         Ok(Self::of(inner))
     }
 
@@ -94,7 +102,7 @@ impl PageFile {
         let mode = if access == Access::Write { OpenOptions::WRITE } else { OpenOptions::READ };
         let file = vfs.open(path, mode)?;
         let found = Found::read(&*file, path, store, access, oldest)?;
-        let slots = slots_of(file, path, found.page_size, store);
+        let slots = slots_of(file, path, found.page_size, store, access);
         let healed = if access == Access::Write {
             slots.sync()?;
             vfs.sync_dir(folder_of(path))?;
@@ -106,13 +114,31 @@ impl PageFile {
         let space = Space::of(Arc::clone(&slots), &found.header, file_slots);
         let report = OpenReport { healed, ..found.report };
         let root = Root::new(found.header);
-        Ok(Self::of(Inner::new(slots, header_seed(store), root, space, (&options, access), report)))
+        Ok(Self::of(Inner::new(
+            (vfs, slots, store),
+            header_seed(store),
+            root,
+            space,
+            (&options, access),
+            report,
+        )))
     }
 }
 
-fn slots_of(file: Arc<dyn VfsFile>, path: &Path, page_size: PageSize, store: StoreId) -> Arc<Slots> {
+fn slots_of(
+    file: Arc<dyn VfsFile>,
+    path: &Path,
+    page_size: PageSize,
+    store: StoreId,
+    access: Access,
+) -> Arc<Slots> {
     let place = Arc::new(Place::new(path.to_path_buf(), page_size, store));
-    Arc::new(Slots { file, place, counters: Arc::<Counters>::default() })
+    Arc::new(Slots {
+        file,
+        place,
+        counters: Arc::<Counters>::default(),
+        repairs: Repairs::new(access == Access::Write),
+    })
 }
 
 fn slot_offset(page_size: PageSize, slot: u64) -> u64 {
@@ -124,9 +150,10 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Writes the free-space map of an empty file: the slots of prologue and headers, and its own pages.
-fn first_generation(slots: &Arc<Slots>) -> Result<(Header, Space), PageError> {
+fn first_generation(slots: &Arc<Slots>, parity: ParityState) -> Result<(Header, Space), PageError> {
     let generation = Generation::ZERO.plus(1).unwrap_or_default();
-    let blank = Space::blank(Arc::clone(slots), Generation::ZERO);
+    let mut blank = Space::blank(Arc::clone(slots), Generation::ZERO);
+    blank.set_parity(parity);
     let mut draft = Draft::new(blank, generation, crate::options::PAGES_LIMIT);
     let mut fixed = crate::bitmap::Bitmap::EMPTY;
     for slot in (0..FIXED_END).filter(|slot| is_fixed(*slot)) {
@@ -134,16 +161,7 @@ fn first_generation(slots: &Arc<Slots>) -> Result<(Header, Space), PageError> {
     }
     draft.fill(0, fixed, 0)?;
     let mut placed = draft.place_map(FIXED_END)?;
-    let header = Header {
-        generation,
-        directory: placed.directory,
-        height: placed.height,
-        regions: placed.regions,
-        slots: placed.end,
-        used: placed.used,
-        pending: placed.pending,
-        meta: Box::default(),
-    };
+    let header = placed.header(generation, &[]);
     placed.pages.sort_unstable_by_key(|(page, _)| *page);
     slots.write_zeros(0, placed.end).map_err(PageError::of_write)?;
     slots.write(&placed.pages).map_err(PageError::of_write)?;
@@ -271,6 +289,27 @@ impl Found {
         }
         Ok(mended)
     }
+}
+
+/// How the copies of prologue and headers differ from what they must be, while nobody commits; mended if asked for.
+pub(crate) fn check_headers(inner: &Inner, file: &dyn VfsFile, mend: bool) -> Result<Vec<String>, PageError> {
+    let (path, root) = (inner.slots.place.file.as_path(), inner.root());
+    let found = match Found::read(file, path, inner.store, inner.access, root.generation()) {
+        Ok(found) => found,
+        Err(OpenError::Io(error)) => return Err(PageError::Io(error)),
+        // No copy of the newest header, or of the prologue: the one in memory is what they were.
+        Err(error) => return Ok(vec![error.to_string()]),
+    };
+    if mend && !found.report.damaged.is_empty() {
+        match found.mend(&inner.slots) {
+            Err(OpenError::Io(error)) => {
+                inner.poison();
+                return Err(PageError::Io(error));
+            }
+            Ok(_) | Err(_) => inner.counters().repaired_pages.add(disk_len(found.report.damaged.len())),
+        }
+    }
+    Ok(found.report.damaged)
 }
 
 /// What a copy of a header was found to be.

@@ -3,6 +3,7 @@
 use crate::error::OpenError;
 use crate::header::FIXED_END;
 use crate::layout::PageSize;
+use crate::parity::Parity;
 use crate::region::{REGION_SLOTS, REGIONS_MAX};
 
 /// The most slots of a file: 2^42 − 1,024.
@@ -31,11 +32,19 @@ pub struct PageFileOptions {
     pub cache_bytes: u64,
     /// The most slots the file may have, 128 to 2^42 − 1,024 (the default).
     pub max_pages: u64,
+    /// Whether a file that is created keeps parity; an existing file says itself, and
+    /// [`PageFile::set_parity`](crate::PageFile::set_parity) changes it.
+    pub parity: Parity,
 }
 
 impl Default for PageFileOptions {
     fn default() -> Self {
-        Self { page_size: PageSize::default(), cache_bytes: 64 << 20, max_pages: PAGES_LIMIT }
+        Self {
+            page_size: PageSize::default(),
+            cache_bytes: 64 << 20,
+            max_pages: PAGES_LIMIT,
+            parity: Parity::default(),
+        }
     }
 }
 
@@ -58,6 +67,13 @@ impl PageFileOptions {
     #[must_use]
     pub const fn max_pages(mut self, pages: u64) -> Self {
         self.max_pages = pages;
+        self
+    }
+
+    /// Sets [`parity`](Self::parity).
+    #[must_use]
+    pub const fn parity(mut self, parity: Parity) -> Self {
+        self.parity = parity;
         self
     }
 

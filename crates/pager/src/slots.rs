@@ -6,6 +6,7 @@ use keepstone_vfs::{IoError, VfsFile, VfsFileExt};
 use crate::error::PageError;
 use crate::layout::{Place, SlotBytes, disk_len};
 use crate::page::{Page, PageRun};
+use crate::parity::Repairs;
 use crate::stats::Counters;
 use crate::sync::Arc;
 
@@ -18,6 +19,8 @@ pub(crate) struct Slots {
     pub(crate) file: Arc<dyn VfsFile>,
     pub(crate) place: Arc<Place>,
     pub(crate) counters: Arc<Counters>,
+    /// Pages that were rebuilt and wait to be written again.
+    pub(crate) repairs: Repairs,
 }
 
 impl Slots {
@@ -28,8 +31,20 @@ impl Slots {
         slot.map_or_else(|| Err(PageError::missing(at)), |slot| slot.verify(at))
     }
 
+    /// The bytes of one slot.
+    pub(crate) fn read_slot(&self, page: PageId) -> Result<SlotBytes, IoError> {
+        let slot = self.read_slots(PageRun { first: page, count: 1 })?.into_iter().next();
+        let nothing =
+            || SlotBytes { place: Arc::clone(&self.place), page, bytes: ValueRef::from(Vec::new()) };
+        Ok(slot.unwrap_or_else(nothing))
+    }
+
     /// Slots one after the other, at least one, perhaps fewer than asked for.
     pub(crate) fn read_run(&self, run: PageRun) -> Result<Vec<SlotBytes>, PageError> {
+        Ok(self.read_slots(run)?)
+    }
+
+    fn read_slots(&self, run: PageRun) -> Result<Vec<SlotBytes>, IoError> {
         let size = self.place.page_size.len();
         let most = TRANSFER_MAX.checked_div(size).unwrap_or(1);
         let count = usize::try_from(run.count).unwrap_or(usize::MAX).clamp(1, most);

@@ -34,10 +34,26 @@ pub struct PageStats {
     pub used_slots: u64,
     /// Slots that are free, but still needed by a header or a reader.
     pub pending_slots: u64,
+    /// Slots that are neither in use nor needed, but whose bytes parity still counts; they become free as it is rewritten.
+    pub dead_slots: u64,
     /// Slots of the file that can be given away now.
     pub free_slots: u64,
     /// Bytes of all slots of the file now.
     pub file_bytes: u64,
+    /// How often a page was found damaged when it was read.
+    pub damaged_pages: u64,
+    /// Pages that were written again, and read back, from what their group or their second copy says.
+    pub repaired_pages: u64,
+    /// How often a damaged page could not be rebuilt.
+    pub unrepairable_pages: u64,
+    /// Repairs that the disk did not take.
+    pub failed_repairs: u64,
+    /// Pages that scrubbing has looked at.
+    pub scrubbed_pages: u64,
+    /// Parity pages written.
+    pub parity_pages_written: u64,
+    /// Pages read to keep parity.
+    pub parity_pages_read: u64,
 }
 
 /// A number that nothing is decided by.
@@ -96,12 +112,21 @@ pub(crate) struct Counters {
     pub(crate) used_slots: Counter,
     pub(crate) pending_slots: Counter,
     pub(crate) slots: Counter,
+    pub(crate) dead_slots: Counter,
+    pub(crate) damaged_pages: Counter,
+    pub(crate) repaired_pages: Counter,
+    pub(crate) unrepairable_pages: Counter,
+    pub(crate) failed_repairs: Counter,
+    pub(crate) scrubbed_pages: Counter,
+    pub(crate) parity_pages_written: Counter,
+    pub(crate) parity_pages_read: Counter,
 }
 
 impl Counters {
     /// The counted part of the statistics; what the cache holds, the caller adds.
     pub(crate) fn read(&self, page_bytes: u64) -> PageStats {
         let (slots, used, pending) = (self.slots.get(), self.used_slots.get(), self.pending_slots.get());
+        let dead = self.dead_slots.get();
         PageStats {
             cache_hits: self.cache_hits.get(),
             cache_misses: self.cache_misses.get(),
@@ -114,8 +139,16 @@ impl Counters {
             syncs: self.syncs.get(),
             used_slots: used,
             pending_slots: pending,
-            free_slots: slots.saturating_sub(used).saturating_sub(pending),
+            dead_slots: dead,
+            free_slots: slots.saturating_sub(used).saturating_sub(pending).saturating_sub(dead),
             file_bytes: slots.saturating_mul(page_bytes),
+            damaged_pages: self.damaged_pages.get(),
+            repaired_pages: self.repaired_pages.get(),
+            unrepairable_pages: self.unrepairable_pages.get(),
+            failed_repairs: self.failed_repairs.get(),
+            scrubbed_pages: self.scrubbed_pages.get(),
+            parity_pages_written: self.parity_pages_written.get(),
+            parity_pages_read: self.parity_pages_read.get(),
             ..PageStats::default()
         }
     }

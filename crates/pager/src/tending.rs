@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use keepstone_types::PageId;
+
 use crate::directory::NodeId;
 use crate::error::PageError;
 use crate::file::PageFile;
 use crate::header::FIXED_END;
 use crate::layout::disk_len;
+use crate::parity::ParityMode;
 use crate::region::{REGION_SLOTS, place_of, region_of};
-use crate::space::{Draft, MapPages};
+use crate::space::{Draft, MapPage, MapPages};
 
 /// Commits that one call of [`PageFile::shrink`] makes at most.
-const SHRINKING_COMMITS_MAX: u32 = 8;
+const SHRINKING_COMMITS_MAX: u32 = 12;
 
 impl PageFile {
     /// Makes sure that so many slots are free within the file whose blocks are written and synced, so that the next
@@ -70,6 +73,17 @@ impl PageFile {
         let map_slots = disk_len(map.0.len().saturating_add(map.1.len()));
         let before = draft.space().written();
         let all = last_used(draft, &MapPages::default())?.max(last);
+        if draft.parity_state.mode != ParityMode::Off {
+            let parity_slots = draft.parity_slots()?;
+            let live = last_live(draft)?.max(needed_by_roots).max(FIXED_END);
+            draft.move_down(BTreeSet::new(), BTreeSet::new());
+            let behind = live.saturating_add(map_slots).saturating_add(parity_slots);
+            if all > behind && draft.leave_behind(behind)? {
+                let placed = draft.place_map(0)?;
+                writer.commit_placed(placed, &meta)?;
+                return Ok(true);
+            }
+        }
         if all > last.saturating_add(map_slots) && move_map_down(draft, map, last.saturating_add(map_slots)) {
             let placed = draft.place_map(0)?;
             writer.commit_placed(placed, &meta)?;
@@ -95,9 +109,9 @@ impl PageFile {
 /// The slot behind the last in use, not counting pages of the map.
 fn last_used(draft: &mut Draft, (regions, nodes): &MapPages) -> Result<u64, PageError> {
     let map: BTreeSet<_> =
-        regions.iter().map(|(_, at)| at.page).chain(nodes.iter().map(|(_, at)| at.page)).collect();
+        regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at)).flat_map(slots_of).collect();
     for region in (0..draft.regions()).rev() {
-        let mut used = draft.used_in(region)?;
+        let mut used = draft.used_in(region)?.or(draft.base(region)?.members);
         for page in map.iter().filter(|page| region_of(**page) == region) {
             used.remove(place_of(*page));
         }
@@ -109,12 +123,30 @@ fn last_used(draft: &mut Draft, (regions, nodes): &MapPages) -> Result<u64, Page
     Ok(0)
 }
 
+/// The slot behind the last page in use that parity counts: of the layer above.
+fn last_live(draft: &mut Draft) -> Result<u64, PageError> {
+    for region in (0..draft.regions()).rev() {
+        let base = draft.base(region)?;
+        if let Some(last) = base.members.and(base.used).last() {
+            let first = u64::from(region).saturating_mul(REGION_SLOTS);
+            return Ok(first.saturating_add(disk_len(last)).saturating_add(1));
+        }
+    }
+    Ok(0)
+}
+
+/// The slots of a page of the map.
+fn slots_of((at, twin): &MapPage) -> impl Iterator<Item = PageId> + use<> {
+    std::iter::once(at.page).chain(*twin)
+}
+
 /// Has pages of the map that stand behind a slot move down; false when there is none.
 fn move_map_down(draft: &mut Draft, (regions, nodes): MapPages, behind: u64) -> bool {
+    let is_behind = |at: &MapPage| slots_of(at).any(|page| page.get() >= behind);
     let regions: BTreeSet<u32> =
-        regions.into_iter().filter(|(_, at)| at.page.get() >= behind).map(|(region, _)| region).collect();
+        regions.into_iter().filter(|(_, at)| is_behind(at)).map(|(region, _)| region).collect();
     let nodes: BTreeSet<NodeId> =
-        nodes.into_iter().filter(|(_, at)| at.page.get() >= behind).map(|(id, _)| id).collect();
+        nodes.into_iter().filter(|(_, at)| is_behind(at)).map(|(id, _)| id).collect();
     let any = !regions.is_empty() || !nodes.is_empty();
     draft.move_down(regions, nodes);
     any

@@ -85,21 +85,14 @@ impl PageWriter {
         if meta.len() > META_LEN_MAX {
             return Err(PageError::MetaTooLong { len: meta.len(), max: META_LEN_MAX });
         }
-        let placed = self.draft()?.place_map(0)?;
+        let draft = self.draft.as_mut().ok_or(PageError::WriterBusy)?;
+        draft.keep_parity(self.pages.values().map(|new| &new.page))?;
+        let placed = draft.place_map(0)?;
         self.commit_placed(placed, meta)
     }
 
     pub(crate) fn commit_placed(mut self, placed: Placed, meta: &[u8]) -> Result<Arc<Root>, PageError> {
-        let header = Header {
-            generation: self.generation,
-            directory: placed.directory,
-            height: placed.height,
-            regions: placed.regions,
-            slots: placed.end,
-            used: placed.used,
-            pending: placed.pending,
-            meta: meta.into(),
-        };
+        let header = placed.header(self.generation, meta);
         self.write_pages(&placed)?;
         self.inner.slots.sync().inspect_err(|_| self.inner.poison())?;
         write_header(&self.inner, &header).inspect_err(|_| self.inner.poison())?;

@@ -9,11 +9,20 @@
 pub enum Wrong {
     /// A slot is used again one flip early: freed by a generation, it is given away while the next one is built.
     EarlyReuse,
+    /// A slot that parity counts is given away as soon as nobody needs its page.
+    MemberReuse,
+    /// A slot is excluded from parity without its page being taken out of it.
+    Unverified,
+    /// A new page is counted in the parity of another group than its own.
+    WrongBlock,
+    /// A rebuilt page is written although its slot was given to another page meanwhile.
+    RepairDeadPage,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::EarlyReuse];
+    pub const ALL: [Self; 5] =
+        [Self::EarlyReuse, Self::MemberReuse, Self::Unverified, Self::WrongBlock, Self::RepairDeadPage];
 }
 
 #[cfg(feature = "wrong-variants")]

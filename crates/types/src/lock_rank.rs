@@ -69,6 +69,8 @@ pub const MVCC_PACE: LockRank = LockRank::new(360, "mvcc: pace");
 pub const MVCC_LAYERS: LockRank = LockRank::new(370, "mvcc: layers");
 /// The free-space map of a page file, while no generation is being built, and the roots that readers hold.
 pub const PAGER_SPACE: LockRank = LockRank::new(400, "pager: free space");
+/// Pages that were rebuilt and wait to be written again.
+pub const PAGER_REPAIRS: LockRank = LockRank::new(410, "pager: repairs");
 /// The places of chains of snapshots.
 pub const XOR_DAG_PLACES: LockRank = LockRank::new(450, "xor-dag: places of chains");
 /// Wakes the log's keeper and holds what it is asked for.

@@ -7,61 +7,112 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepstone_types::{Generation, PageId};
+use keepstone_types::{Generation, PageId, ValueRef};
 
 use super::Space;
 use crate::bitmap::{BITS, Bitmap};
 use crate::directory::NodeId;
 use crate::error::PageError;
 use crate::header::is_fixed;
-use crate::layout::memory_len;
+use crate::layout::{disk_len, memory_len};
 use crate::page::PageRun;
+use crate::parity::{Lately, ParityMode, ParityState, RegionParity};
 use crate::region::{REGION_SLOTS, part_below, place_of, region_of, slot_at};
+use crate::wrong::{self, Wrong};
 
 /// Regions that are looked at for a run.
 const REGIONS_LOOKED_AT: u32 = 16;
+/// Regions that are read from the disk for a generation that looks for room, when parity is kept.
+const REGIONS_LOADED: u32 = 16;
+/// Columns that are filled side by side.
+const TILE_COLUMNS: usize = 8;
+/// Free slots that a column must have to be filled up with single pages.
+const TILE_ROOM_MIN: u32 = 4;
+/// Free slots of a column that is as good as empty.
+const TILE_ROOM_FRESH: u32 = 24;
+/// Single pages of a generation after which empty regions are filled by rows.
+const TILE_BULK: u32 = 512;
 
 /// A region as the generation being built has it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct DraftRegion {
-    pub(super) used: Bitmap,
-    pub(super) held: Bitmap,
-    pub(super) reserved: Bitmap,
-    pub(super) freed: Bitmap,
+pub(crate) struct DraftRegion {
+    pub(crate) used: Bitmap,
+    pub(crate) held: Bitmap,
+    pub(crate) reserved: Bitmap,
+    /// Freed by this generation, or excluded from parity by it.
+    pub(crate) freed: Bitmap,
+    /// What parity counts.
+    pub(crate) members: Bitmap,
 }
 
 impl DraftRegion {
+    /// What parity counts and is not in use.
+    pub(crate) fn dead(&self) -> Bitmap {
+        self.members.without(self.used)
+    }
+
     fn room(&self) -> Bitmap {
-        let taken = self.used.or(self.held).or(self.reserved).or(self.freed);
+        let counted = if wrong::is(Wrong::MemberReuse) { Bitmap::EMPTY } else { self.members };
+        let taken = self.used.or(self.held).or(self.reserved).or(self.freed).or(counted);
         Bitmap::below(BITS).without(taken)
     }
+}
+
+/// The columns to be filled of a region with so many free slots in each.
+fn tile_of(rooms: &[u32], best: u32, width: usize) -> u32 {
+    let column = rooms.iter().position(|room| *room == best).unwrap_or(0);
+    if best < TILE_ROOM_FRESH {
+        return 1 << column;
+    }
+    let block = column - column % width..column - column % width + width;
+    let fresh = rooms.iter().enumerate().filter(|(at, room)| block.contains(at) && **room >= TILE_ROOM_FRESH);
+    fresh.fold(0, |open, (at, _)| open | 1 << at)
 }
 
 /// The free-space map of the generation being built.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub(super) space: Space,
-    pub(super) generation: Generation,
-    pub(super) drafted: BTreeMap<u32, DraftRegion>,
+    pub(crate) space: Space,
+    pub(crate) generation: Generation,
+    pub(crate) drafted: BTreeMap<u32, DraftRegion>,
     /// Regions there are, those included that this generation adds.
-    pub(super) regions: u32,
+    pub(crate) regions: u32,
     /// No region below it has room.
-    pub(super) cursor: u32,
+    pub(crate) cursor: u32,
     /// The slot behind the last that is written.
-    pub(super) top: u64,
+    pub(crate) top: u64,
     /// The most slots.
     limit: u64,
     /// Whether slots below the end of what is written are used up first, in runs of any length.
     within: bool,
     /// Pages of the map that shall move down.
-    pub(super) moving_regions: BTreeSet<u32>,
-    pub(super) moving_nodes: BTreeSet<NodeId>,
+    pub(crate) moving_regions: BTreeSet<u32>,
+    pub(crate) moving_nodes: BTreeSet<NodeId>,
     /// Whether pages of the map go to the lowest slots there are, whatever changes.
-    pub(super) compact: bool,
+    pub(crate) compact: bool,
     /// Whether the file shall end with the last slot that is needed.
-    pub(super) shrinking: bool,
+    pub(crate) shrinking: bool,
     /// No drafted region below it has room for a page of the map.
-    pub(super) map_cursor: u32,
+    pub(crate) map_cursor: u32,
+    /// Parity as this generation has it, of the regions in which it changed.
+    pub(crate) parity: BTreeMap<u32, RegionParity>,
+    pub(crate) parity_pages: Vec<(PageId, ValueRef)>,
+    pub(crate) parity_state: ParityState,
+    /// No drafted region below it has room for a parity page.
+    pub(crate) parity_cursor: u32,
+    /// Where single pages go: a region, and columns of it that are filled before others.
+    tile: Option<(u32, u32)>,
+    /// No region below it has a column with room enough to begin another tile.
+    tile_cursor: u32,
+    /// Single pages given away.
+    singles: u32,
+    /// Regions that may yet be read from the disk to look for room.
+    loads_left: u32,
+    /// The region at which that ended the search.
+    stopped: Option<u32>,
+    /// Slots given away that were written before.
+    pub(crate) taken: u64,
+    pub(crate) lately: Lately,
 }
 
 impl Draft {
@@ -79,6 +130,17 @@ impl Draft {
             compact: false,
             shrinking: false,
             map_cursor: 0,
+            parity: BTreeMap::new(),
+            parity_pages: Vec::new(),
+            parity_state: space.parity,
+            parity_cursor: 0,
+            tile: None,
+            tile_cursor: 0,
+            singles: 0,
+            loads_left: if space.parity.mode == ParityMode::Off { u32::MAX } else { REGIONS_LOADED },
+            stopped: None,
+            taken: 0,
+            lately: space.lately,
             space,
         }
     }
@@ -86,6 +148,11 @@ impl Draft {
     /// Takes everything back.
     pub(crate) fn roll_back(self) -> Space {
         self.space
+    }
+
+    /// Whether the file must not grow.
+    pub(crate) const fn is_within(&self) -> bool {
+        self.within
     }
 
     pub(crate) const fn space(&self) -> &Space {
@@ -110,15 +177,15 @@ impl Draft {
     }
 
     /// A region as it was before this generation.
-    pub(super) fn base(&mut self, region: u32) -> Result<DraftRegion, PageError> {
+    pub(crate) fn base(&mut self, region: u32) -> Result<DraftRegion, PageError> {
         if region >= self.space.regions {
             return Ok(DraftRegion::default());
         }
         let base = self.space.region(region)?;
-        Ok(DraftRegion { used: base.used, held: base.held, ..DraftRegion::default() })
+        Ok(DraftRegion { used: base.used, held: base.held, members: base.members, ..DraftRegion::default() })
     }
 
-    pub(super) fn region_mut(&mut self, region: u32) -> Result<&mut DraftRegion, PageError> {
+    pub(crate) fn region_mut(&mut self, region: u32) -> Result<&mut DraftRegion, PageError> {
         let base = match self.drafted.get(&region) {
             Some(draft) => *draft,
             None => self.base(region)?,
@@ -139,6 +206,14 @@ impl Draft {
                     region = next;
                     continue;
                 }
+                if !self.within {
+                    // What is not in use may be dead and counted: with parity a region must be read to know.
+                    if self.loads_left == 0 {
+                        self.stopped = Some(region);
+                        return Ok(None);
+                    }
+                    self.loads_left = self.loads_left.saturating_sub(1);
+                }
             }
             if !self.room(region, ceiling)?.is_empty() {
                 return Ok(Some(region));
@@ -151,6 +226,18 @@ impl Draft {
     /// Reserves slots one after the other: `want`, or the longest run that is near.
     pub(crate) fn allocate(&mut self, want: u32) -> Result<PageRun, PageError> {
         let want = usize::try_from(want).unwrap_or(BITS).clamp(1, BITS);
+        if want == 1
+            && self.parity_state.mode == ParityMode::Xor
+            && !self.compact
+            && let Some(run) = self.single()?
+        {
+            return Ok(run);
+        }
+        self.allocate_run(want)
+    }
+
+    /// Reserves the lowest slots that stand one after the other.
+    pub(crate) fn allocate_run(&mut self, want: usize) -> Result<PageRun, PageError> {
         let within = self.space.written.min(self.limit);
         if self.within
             && let Some(run) = self.find_run(want, within, false)?
@@ -161,6 +248,46 @@ impl Draft {
             Some(run) => self.reserve(run),
             None => Err(PageError::Full { pages: self.limit }),
         }
+    }
+
+    /// Reserves a slot so that few groups get many pages: each group that gets any has its parity page written anew.
+    /// Groups with much room are filled up, those of an empty region in blocks of columns, so that neighbours in a
+    /// generation are neighbours on the disk; many pages fill whole rows.
+    fn single(&mut self) -> Result<Option<PageRun>, PageError> {
+        let ceiling = if self.within { self.space.written.min(self.limit) } else { self.limit };
+        self.singles = self.singles.saturating_add(1);
+        for fresh in [false, true] {
+            if fresh {
+                self.tile = self.next_tile(ceiling)?;
+            }
+            let Some((region, open)) = self.tile else { continue };
+            if let Some(place) = self.room(region, ceiling)?.and(Bitmap::columns(open)).first() {
+                return self.reserve((region, place, 1)).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next columns to be filled: of a region that has a column with room enough, or of a new one.
+    fn next_tile(&mut self, ceiling: u64) -> Result<Option<(u32, u32)>, PageError> {
+        let width = if self.singles > TILE_BULK { 32 } else { TILE_COLUMNS };
+        let mut next = self.next_with_room(self.tile_cursor.max(self.cursor), ceiling)?;
+        while let Some(region) = next {
+            let room = self.room(region, ceiling)?;
+            let rooms: Vec<u32> = (0..32).map(|column| room.column(column).count_ones()).collect();
+            let best = rooms.iter().copied().max().unwrap_or(0);
+            if best >= TILE_ROOM_MIN {
+                self.tile_cursor = region;
+                return Ok(Some((region, tile_of(&rooms, best, width))));
+            }
+            self.tile_cursor = region.saturating_add(1);
+            next = self.next_with_room(self.tile_cursor, ceiling)?;
+        }
+        if self.within || part_below(self.regions, ceiling).is_empty() {
+            return Ok(None);
+        }
+        let columns = if width == 32 { u32::MAX } else { (1 << width) - 1 };
+        Ok(Some((self.regions, columns)))
     }
 
     /// The first region in which there are `want` slots one after the other, or the longest run of those looked at.
@@ -174,7 +301,7 @@ impl Draft {
         // Below a ceiling too: what it leaves out is behind every region that it leaves in.
         match first {
             Some(first) => self.cursor = first,
-            None if ceiling == self.limit => self.cursor = self.regions,
+            None if ceiling == self.limit => self.cursor = self.stopped.take().unwrap_or(self.regions),
             None => {}
         }
         let mut best: Option<(u32, usize, usize)> = None;
@@ -222,13 +349,16 @@ impl Draft {
         for place in start..start.saturating_add(len) {
             draft.reserved.insert(place);
         }
+        let begins = slot_at(region, start).get();
+        let written = self.space.written.saturating_sub(begins).min(disk_len(len));
+        self.taken = self.taken.saturating_add(written);
         Ok(PageRun { first: slot_at(region, start), count: u32::try_from(len).unwrap_or(u32::MAX) })
     }
 
     /// Reserves the first slot with room in a region, without making the file longer.
-    pub(super) fn allocate_in(&mut self, region: u32) -> Result<Option<PageId>, PageError> {
+    pub(crate) fn allocate_in(&mut self, region: u32, among: Bitmap) -> Result<Option<PageId>, PageError> {
         let within = self.space.written.min(self.limit);
-        let Some(place) = self.room(region, within)?.first() else { return Ok(None) };
+        let Some(place) = self.room(region, within)?.and(among).first() else { return Ok(None) };
         Ok(Some(self.reserve((region, place, 1))?.first))
     }
 
@@ -309,10 +439,13 @@ impl Draft {
     }
 
     /// The slot behind the last that the file needs as this generation has it: in use, or in use in the one before.
-    pub(super) fn end_needed(&mut self, least: u64) -> Result<u64, PageError> {
+    pub(crate) fn end_needed(&mut self, least: u64) -> Result<u64, PageError> {
         for region in (0..self.regions).rev() {
-            let freed = self.drafted.get(&region).map_or(Bitmap::EMPTY, |draft| draft.freed);
-            if let Some(last) = self.used_in(region)?.or(freed).last() {
+            let draft = match self.drafted.get(&region) {
+                Some(draft) => *draft,
+                None => self.base(region)?,
+            };
+            if let Some(last) = draft.used.or(draft.freed).or(draft.members).last() {
                 return Ok(slot_at(region, last).get().saturating_add(1).max(least));
             }
         }

@@ -14,14 +14,15 @@ mod placing;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keepstone_types::{Generation, PageRef};
+use keepstone_types::{Generation, PageId, PageRef, ValueRef};
 
 use crate::bitmap::Bitmap;
 use crate::directory::{Node, NodeEntry, NodeId, Shape};
 use crate::error::PageError;
 use crate::header::{Header, is_fixed};
-use crate::layout::disk_len;
-use crate::page::PageKind;
+use crate::layout::{PAGE_HEADER_LEN, Place, disk_len};
+use crate::page::{Page, PageKind};
+use crate::parity::{Lately, Members, Mended, ParityState, RegionParity};
 use crate::region::{REGION_SLOTS, RegionPage, part_below, slot_at};
 use crate::slots::Slots;
 use crate::sync::Arc;
@@ -30,21 +31,29 @@ use crate::wrong::{self, Wrong};
 pub(crate) use draft::Draft;
 pub(crate) use placing::Placed;
 
+/// A page of the map, and the slot of its second copy.
+pub(crate) type MapPage = (PageRef, Option<PageId>);
+
 /// Pages of the map: of regions, of nodes.
-pub(crate) type MapPages = (Vec<(u32, PageRef)>, Vec<(NodeId, PageRef)>);
+pub(crate) type MapPages = (Vec<(u32, MapPage)>, Vec<(NodeId, MapPage)>);
 
 /// A region in memory.
-#[derive(Clone, Copy, Debug)]
-struct Region {
-    used: Bitmap,
-    held: Bitmap,
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    pub(crate) used: Bitmap,
+    pub(crate) held: Bitmap,
+    /// What parity counts, used or not.
+    pub(crate) members: Bitmap,
     at: PageRef,
+    twin: Option<PageId>,
+    pub(crate) parity: Option<Arc<RegionParity>>,
 }
 
 /// A node in memory, and where it is on disk.
 #[derive(Clone, Debug)]
 struct LoadedNode {
     at: PageRef,
+    twin: Option<PageId>,
     node: Node,
 }
 
@@ -72,11 +81,17 @@ pub(crate) struct Space {
     generation: Generation,
     /// `None` before the first commit.
     directory: Option<PageRef>,
+    directory_twin: Option<PageId>,
     height: u8,
     regions: u32,
     /// Slots of the file according to the newest header.
     end: u64,
     used: u64,
+    /// Slots that are not in use and that parity counts.
+    dead: u64,
+    pub(crate) parity: ParityState,
+    /// What the last generations wrote.
+    pub(crate) lately: Lately,
     written: u64,
     /// Slots that the file has lost, or never had again after a fall back, and whose blocks are therefore not there.
     holes: u64,
@@ -96,10 +111,14 @@ impl Space {
             slots,
             generation,
             directory: None,
+            directory_twin: None,
             height: 0,
             regions: 0,
             end: 0,
             used: 0,
+            dead: 0,
+            parity: ParityState::default(),
+            lately: Lately::default(),
             written: 0,
             holes: 0,
             nodes: BTreeMap::new(),
@@ -116,6 +135,9 @@ impl Space {
         let pending = Freed { generation, slots: BTreeMap::new(), unread: header.pending };
         Self {
             directory: Some(header.directory),
+            directory_twin: header.twin,
+            dead: header.dead,
+            parity: header.parity,
             height: header.height,
             regions: header.regions,
             end: header.slots,
@@ -125,6 +147,40 @@ impl Space {
             freed: VecDeque::from([pending]),
             ..Self::blank(slots, generation)
         }
+    }
+
+    /// Whether parity is kept from now on. Nothing is counted yet.
+    pub(crate) const fn set_parity(&mut self, parity: ParityState) {
+        self.parity = parity;
+    }
+
+    pub(crate) const fn regions(&self) -> u32 {
+        self.regions
+    }
+
+    pub(crate) const fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Regions in memory.
+    pub(crate) fn loaded_regions(&self) -> Vec<u32> {
+        self.loaded.keys().copied().collect()
+    }
+
+    /// A region, if it is in memory.
+    pub(crate) fn loaded_region(&self, region: u32) -> Option<&Region> {
+        self.loaded.get(&region)
+    }
+
+    /// Whether the page of a region has no second copy.
+    pub(crate) fn lacks_twin(&mut self, region: u32) -> Result<bool, PageError> {
+        Ok(self.region(region)?.twin.is_none())
+    }
+
+    /// Slots that are held for what was in them, not because parity counts them too.
+    pub(crate) fn held_apart(&self) -> u64 {
+        let counted = self.dead.saturating_sub(self.dead_apart());
+        self.held().saturating_sub(counted)
     }
 
     /// Lets go of what generations freed that nobody needs any more. `oldest` is the oldest root that lives.
@@ -152,7 +208,17 @@ impl Space {
 
     /// Slots below the end of what is written that can be given away now.
     pub(crate) fn available(&self) -> u64 {
-        self.written.saturating_sub(self.used).saturating_sub(self.held()).saturating_sub(self.holes)
+        let taken = self.used.saturating_add(self.held()).saturating_add(self.dead_apart());
+        self.written.saturating_sub(taken).saturating_sub(self.holes)
+    }
+
+    /// Slots that parity counts, and that nobody else needs any more.
+    pub(crate) fn dead_apart(&self) -> u64 {
+        let counted = |(region, bits): (&u32, &Bitmap)| {
+            self.loaded.get(region).map_or(0, |region| region.members.and(*bits).count())
+        };
+        let held = self.freed.iter().flat_map(|freed| freed.slots.iter()).map(counted).sum();
+        self.dead.saturating_sub(held)
     }
 
     pub(crate) const fn used(&self) -> u64 {
@@ -183,17 +249,82 @@ impl Space {
     }
 
     /// The payload of a page of the map.
-    fn map_page(
+    pub(crate) fn map_page(
         &self,
-        at: PageRef,
+        (at, twin): MapPage,
         kind: PageKind,
         part: &dyn Fn() -> String,
-    ) -> Result<crate::Page, PageError> {
-        match self.slots.read(at).and_then(|page| page.expect_kind(kind)) {
-            Err(PageError::Io(error)) => Err(PageError::Io(error)),
-            Err(error) => Err(self.damaged(at, part(), error.to_string())),
-            Ok(page) => Ok(page),
+    ) -> Result<Page, PageError> {
+        let error = match self.slots.read(at).and_then(|page| page.expect_kind(kind)) {
+            Ok(page) => return Ok(page),
+            Err(error) => error,
+        };
+        let Some(twin) = twin else {
+            return Err(match error {
+                PageError::Io(error) => PageError::Io(error),
+                error => self.damaged(at, part(), error.to_string()),
+            });
+        };
+        self.slots.counters.damaged_pages.add(1);
+        let (page, bytes) = self.from_twin(at, twin, kind).map_err(|found| {
+            self.slots.counters.unrepairable_pages.add(1);
+            self.damaged(
+                at,
+                part(),
+                format!("{error}; and its second copy, page {twin}, is lost too: {found}"),
+            )
+        })?;
+        self.slots.repairs.push(Mended::Map, at, &bytes);
+        Ok(page)
+    }
+
+    /// A page of the map from its second copy: the same payload in another slot, so the reference proves it.
+    pub(crate) fn from_twin(
+        &self,
+        at: PageRef,
+        twin: PageId,
+        kind: PageKind,
+    ) -> Result<(Page, ValueRef), String> {
+        let slot = self.slots.read_slot(twin).map_err(|error| error.to_string())?;
+        let (found, _) = slot.judge().map_err(|fault| fault.to_string())?;
+        let payload = slot.bytes.get(PAGE_HEADER_LEN..).unwrap_or_default();
+        let (again, bytes) = self.slots.place.encode(at.page, at.birth, kind, payload);
+        if again != at || found.page != twin {
+            return Err(found.to_string());
         }
+        Ok((Place::page_of(at, kind, &bytes), bytes))
+    }
+
+    /// Whether the newest map has this page, in this copy. The payload says which of its pages it is.
+    pub(crate) fn is_in_map(&mut self, at: PageRef, payload: &[u8]) -> Result<bool, PageError> {
+        let is_here =
+            |(first, twin): MapPage| at.birth == first.birth && (at == first || twin == Some(at.page));
+        if let Ok(region) = RegionPage::decode(payload) {
+            if region.region >= self.regions {
+                return Ok(false);
+            }
+            let found = self.region(region.region)?;
+            let page = (found.at, found.twin);
+            return Ok(is_here(page) && found.used == region.used && found.parity == region.parity);
+        }
+        let Ok(node) = Node::decode(payload, self.shape) else { return Ok(false) };
+        if node.id.0 >= self.height || self.shape.entries(node.id, self.regions) == 0 {
+            return Ok(false);
+        }
+        self.node(node.id)?;
+        let found = self.nodes.get(&node.id);
+        Ok(found.is_some_and(|found| is_here((found.at, found.twin)) && found.node == node))
+    }
+
+    /// The members of a group; `None` when parity counts nothing in it.
+    pub(crate) fn members(&mut self, region: u32, column: usize) -> Result<Option<Members>, PageError> {
+        if region >= self.regions {
+            return Ok(None);
+        }
+        let slots = Arc::clone(&self.slots);
+        let parity = self.region(region)?.parity.clone();
+        let parity = parity.filter(|parity| parity.group(column).mask != 0);
+        Ok(parity.map(|parity| Members::new(slots, region, column, parity)))
     }
 
     /// Reads a node, and those above it, unless they are in memory.
@@ -224,17 +355,21 @@ impl Space {
 
     fn read_node(&mut self, id: NodeId) -> Result<LoadedNode, PageError> {
         let (level, index) = id;
-        let (at, free) = if level.saturating_add(1) == self.height {
-            (self.directory, None)
+        let (at, twin, free) = if level.saturating_add(1) == self.height {
+            (self.directory, self.directory_twin, None)
         } else {
             let first = u32::try_from(self.shape.first_region(id, 0)).unwrap_or(u32::MAX);
             let (parent, place) = self.shape.node_of(level.saturating_add(1), first);
             let entry = self.node(parent)?.entries.get(place).copied();
-            (entry.and_then(|entry| entry.at), entry.map(|entry| entry.free))
+            (
+                entry.and_then(|entry| entry.at),
+                entry.and_then(|entry| entry.twin),
+                entry.map(|entry| entry.free),
+            )
         };
         let at = at.ok_or_else(|| self.no_place(id))?;
         let part = || format!("node {index} of level {level}");
-        let page = self.map_page(at, PageKind::FREE_SPACE_DIRECTORY, &part)?;
+        let page = self.map_page((at, twin), PageKind::FREE_SPACE_DIRECTORY, &part)?;
         let node = Node::decode(page.payload(), self.shape).map_err(|what| self.damaged(at, part(), what))?;
         let entries = self.shape.entries(id, self.regions);
         let what = if node.id != id {
@@ -248,7 +383,7 @@ impl Space {
         };
         match what {
             Some(what) => Err(self.damaged(at, part(), what)),
-            None => Ok(LoadedNode { at, node }),
+            None => Ok(LoadedNode { at, twin, node }),
         }
     }
 
@@ -259,20 +394,53 @@ impl Space {
         entry.ok_or_else(|| self.no_place(leaf))
     }
 
+    /// The page of a region, by the directory.
+    pub(crate) fn map_entry(&mut self, region: u32) -> Result<MapPage, PageError> {
+        let entry = self.entry(region)?;
+        let at = entry.at.ok_or_else(|| self.no_place((0, region)))?;
+        Ok((at, entry.twin))
+    }
+
+    /// Whether a slot holds a page of the map or a parity page. Reads the whole map.
+    pub(crate) fn is_own_slot(&mut self, page: PageId) -> Result<bool, PageError> {
+        let (regions, nodes) = self.map_pages()?;
+        let map = regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at));
+        if map.into_iter().any(|(at, twin)| at.page == page || *twin == Some(page)) {
+            return Ok(true);
+        }
+        for region in 0..self.regions {
+            let parity = self.region(region)?.parity.clone();
+            if parity.iter().flat_map(|parity| parity.groups()).any(|(_, group)| group.place == Some(page)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Free slots of a region, by the directory.
     pub(crate) fn free_of(&mut self, region: u32) -> Result<u64, PageError> {
         Ok(self.entry(region)?.free)
     }
 
     /// A region and all that is known of it, read unless it is in memory.
-    fn region(&mut self, region: u32) -> Result<Region, PageError> {
-        if let Some(found) = self.loaded.get(&region) {
-            return Ok(*found);
+    pub(crate) fn region(&mut self, region: u32) -> Result<&Region, PageError> {
+        if !self.loaded.contains_key(&region) {
+            let found = self.read_region(region)?;
+            self.loaded.insert(region, found);
         }
+        match self.loaded.get(&region) {
+            Some(found) => Ok(found),
+            None => Err(self.no_place((0, region))),
+        }
+    }
+
+    fn read_region(&mut self, region: u32) -> Result<Region, PageError> {
         let entry = self.entry(region)?;
         let at = entry.at.ok_or_else(|| self.no_place((0, region)))?;
-        let page = self.region_page(region, at, entry.free)?;
-        let mut found = Region { used: page.used, held: Bitmap::EMPTY, at };
+        let page = self.region_page(region, (at, entry.twin), entry.free)?;
+        let members = page.parity.as_ref().map_or(Bitmap::EMPTY, |parity| parity.members());
+        let (used, parity) = (page.used, page.parity);
+        let mut found = Region { used, held: Bitmap::EMPTY, members, at, twin: entry.twin, parity };
         if at.birth > self.released {
             found.held = page.pending;
             if let Some(freed) = self.freed.iter_mut().find(|freed| freed.generation == at.birth) {
@@ -280,14 +448,18 @@ impl Space {
                 freed.slots.insert(region, page.pending);
             }
         }
-        self.loaded.insert(region, found);
         Ok(found)
     }
 
     /// The page of a region, held against what the directory and the header say.
-    pub(crate) fn region_page(&self, region: u32, at: PageRef, free: u64) -> Result<RegionPage, PageError> {
+    pub(crate) fn region_page(
+        &self,
+        region: u32,
+        (at, twin): MapPage,
+        free: u64,
+    ) -> Result<RegionPage, PageError> {
         let part = || format!("region {region}");
-        let page = self.map_page(at, PageKind::FREE_SPACE, &part)?;
+        let page = self.map_page((at, twin), PageKind::FREE_SPACE, &part)?;
         let found = RegionPage::decode(page.payload()).map_err(|what| self.damaged(at, part(), what))?;
         let beyond = Bitmap::below(1_024).without(part_below(region, self.end));
         let fixed = (0..REGION_SLOTS).filter(|slot| region == 0 && is_fixed(*slot)).count();
@@ -302,6 +474,10 @@ impl Space {
             ))
         } else if !found.used.and(beyond).is_empty() {
             Some(format!("expected no slot in use behind slot {}, found one", self.end))
+        } else if found.parity.as_ref().is_some_and(|parity| !self.is_sane(region, parity)) {
+            Some(
+                "expected parity of slots of the file, in a slot outside the group, found another".to_owned(),
+            )
         } else if fixed_used < fixed {
             Some("expected the slots of the headers in use, found one free".to_owned())
         } else {
@@ -311,6 +487,16 @@ impl Space {
             Some(what) => Err(self.damaged(at, part(), what)),
             None => Ok(found),
         }
+    }
+
+    /// Whether a region's parity counts only what can be counted.
+    fn is_sane(&self, region: u32, parity: &RegionParity) -> bool {
+        let members = parity.members();
+        let beyond = members.without(part_below(region, self.end));
+        let fixed = region == 0 && (0..64).any(|slot| is_fixed(disk_len(slot)) && members.has(slot));
+        let places = parity.groups().filter_map(|(_, group)| group.place);
+        let is_place = |place: PageId| !is_fixed(place.get()) && place.get() < self.end;
+        beyond.is_empty() && !fixed && parity.is_placed_outside(region) && places.into_iter().all(is_place)
     }
 
     /// Free slots of a region that is not in memory, by the directory, and the next region to look at if there are none.
@@ -342,7 +528,10 @@ impl Space {
             assert!(region.used.and(region.held).is_empty(), "region {number}: a slot is in use and held");
             let held = held.get(number).copied().unwrap_or_default();
             assert_eq!(region.held, held, "region {number} holds what was freed");
-            let room = part_below(*number, self.end).without(region.used).without(region.held);
+            let counted = region.parity.as_ref().map_or(Bitmap::EMPTY, |parity| parity.members());
+            assert_eq!(region.members, counted, "region {number} counts the members of its groups");
+            let taken = region.used.or(region.held).or(region.members);
+            let room = part_below(*number, self.end).without(taken);
             assert!(*number >= self.hint || room.is_empty(), "region {number} has room below {}", self.hint);
             assert!(region.used.without(part_below(*number, self.end)).is_empty());
         }
@@ -365,13 +554,13 @@ impl Space {
                 let id = (level, index);
                 self.node(id)?;
                 if let Some(loaded) = self.nodes.get(&id) {
-                    nodes.push((id, loaded.at));
+                    nodes.push((id, (loaded.at, loaded.twin)));
                 }
             }
         }
         for region in 0..self.regions {
             let entry = self.entry(region)?;
-            regions.extend(entry.at.map(|at| (region, at)));
+            regions.extend(entry.at.map(|at| (region, (at, entry.twin))));
         }
         Ok((regions, nodes))
     }

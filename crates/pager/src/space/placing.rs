@@ -6,16 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepstone_types::{PageId, PageRef, ValueRef};
+use keepstone_types::{Generation, PageId, PageRef, ValueRef};
 
-use super::draft::{Draft, DraftRegion};
-use super::{Freed, LoadedNode, Region, Space};
-use crate::bitmap::Bitmap;
+use super::draft::Draft;
+use super::{Freed, LoadedNode, MapPage, Region, Space};
+use crate::bitmap::{BITS, Bitmap};
 use crate::directory::{Node, NodeEntry, NodeId};
 use crate::error::PageError;
-use crate::header::FIXED_END;
+use crate::header::{FIXED_END, Header};
 use crate::page::PageKind;
-use crate::region::{REGION_SLOTS, RegionPage};
+use crate::parity::{ParityMode, ParityState, RegionParity};
+use crate::region::{REGION_SLOTS, RegionPage, place_of, region_of};
+use crate::sync::Arc;
+
+/// Slots between a page of the map and its second copy, if there is room.
+const TWIN_APART: usize = 8;
 
 /// The map of a generation, ready to be written.
 #[derive(Debug)]
@@ -23,23 +28,49 @@ pub(crate) struct Placed {
     /// The map's new pages.
     pub(crate) pages: Vec<(PageId, ValueRef)>,
     pub(crate) directory: PageRef,
+    directory_twin: Option<PageId>,
+    dead: u64,
+    parity: ParityState,
     pub(crate) height: u8,
     pub(crate) regions: u32,
     /// Slots of the file.
     pub(crate) end: u64,
     pub(crate) used: u64,
     pub(crate) pending: u64,
-    changed: BTreeMap<u32, (DraftRegion, PageRef)>,
+    changed: BTreeMap<u32, Region>,
+    freed: BTreeMap<u32, Bitmap>,
     nodes: BTreeMap<NodeId, LoadedNode>,
     /// No region below it has room.
     hint: u32,
 }
 
+/// The slot of a new page of the map, and that of its second copy.
+type Slots = (PageId, Option<PageId>);
+
 /// Where the new pages of the map go.
 #[derive(Debug, Default)]
 struct Places {
-    regions: BTreeMap<u32, PageId>,
-    nodes: BTreeMap<NodeId, PageId>,
+    regions: BTreeMap<u32, Slots>,
+    nodes: BTreeMap<NodeId, Slots>,
+}
+
+impl Placed {
+    /// The header of the generation.
+    pub(crate) fn header(&self, generation: Generation, meta: &[u8]) -> Header {
+        Header {
+            generation,
+            directory: self.directory,
+            twin: self.directory_twin,
+            height: self.height,
+            regions: self.regions,
+            slots: self.end,
+            used: self.used,
+            pending: self.pending,
+            dead: self.dead,
+            parity: self.parity,
+            meta: meta.into(),
+        }
+    }
 }
 
 impl Draft {
@@ -65,18 +96,19 @@ impl Draft {
             }
             for region in new_regions {
                 if region < self.space.regions {
-                    let left = self.space.region(region)?.at;
-                    self.free_old(left.page)?;
+                    let left = self.space.region(region)?;
+                    let left = (left.at, left.twin);
+                    self.free_map_page(left)?;
                 }
-                let place = self.place_near(region)?;
+                let place = self.place_twice(region)?;
                 places.regions.insert(region, place);
             }
             for id in new_nodes {
                 if let Some(left) = self.committed_node(id)? {
-                    self.free_old(left.page)?;
+                    self.free_map_page(left)?;
                 }
                 let near = u32::try_from(self.space.shape.first_region(id, 0)).unwrap_or(u32::MAX);
-                let place = self.place_near(near)?;
+                let place = self.place_twice(near)?;
                 places.nodes.insert(id, place);
             }
         };
@@ -94,13 +126,19 @@ impl Draft {
     }
 
     /// Where a node is in the committed directory.
-    fn committed_node(&mut self, id: NodeId) -> Result<Option<PageRef>, PageError> {
+    fn committed_node(&mut self, id: NodeId) -> Result<Option<MapPage>, PageError> {
         let (level, _) = id;
         if level >= self.space.height || self.space.shape.entries(id, self.space.regions) == 0 {
             return Ok(None);
         }
         self.space.node(id)?;
-        Ok(self.space.nodes.get(&id).map(|loaded| loaded.at))
+        Ok(self.space.nodes.get(&id).map(|loaded| (loaded.at, loaded.twin)))
+    }
+
+    /// This generation does without a page of the map and its second copy.
+    fn free_map_page(&mut self, (at, twin): MapPage) -> Result<(), PageError> {
+        self.free_old(at.page)?;
+        twin.map_or(Ok(()), |twin| self.free_old(twin))
     }
 
     /// When the file shrinks: the map does without the pages of regions and nodes behind its end.
@@ -109,14 +147,14 @@ impl Draft {
         let kept = self.regions;
         let height = self.space.shape.height(kept);
         for (_, at) in map_regions.into_iter().filter(|(region, _)| *region >= kept) {
-            self.free_old(at.page)?;
+            self.free_map_page(at)?;
         }
         let is_kept = |(level, index): NodeId| {
             level < height && index <= self.space.shape.node_of(level, kept.saturating_sub(1)).0.1
         };
         let dropped: Vec<_> = map_nodes.into_iter().filter(|(id, _)| !is_kept(*id)).collect();
         for (_, at) in dropped {
-            self.free_old(at.page)?;
+            self.free_map_page(at)?;
         }
         Ok(())
     }
@@ -132,7 +170,9 @@ impl Draft {
         for region in drafted {
             let fresh = region >= self.space.regions;
             let base = self.base(region)?.used;
-            if fresh || self.drafted.get(&region).is_some_and(|draft| draft.used != base) {
+            let draft = self.drafted.get(&region);
+            let parity = self.parity.contains_key(&region);
+            if fresh || parity || draft.is_some_and(|draft| draft.used != base) {
                 changed.insert(region);
             }
         }
@@ -152,12 +192,32 @@ impl Draft {
         Ok((changed.into_iter().filter(|region| !places.regions.contains_key(region)).collect(), nodes))
     }
 
+    /// Slots for a page of the map and, when parity is kept, for its second copy, which is not its neighbour if there is
+    /// room elsewhere.
+    fn place_twice(&mut self, near: u32) -> Result<Slots, PageError> {
+        let page = self.place_near(near)?;
+        if self.parity_state.mode == ParityMode::Off {
+            return Ok((page, None));
+        }
+        let region = region_of(page);
+        let apart = Bitmap::below(BITS).without(Bitmap::below(place_of(page).saturating_add(TWIN_APART)));
+        let twin = if self.compact { None } else { self.allocate_in(region, apart)? };
+        let twin = match twin {
+            Some(twin) => {
+                self.note_write(twin)?;
+                twin
+            }
+            None => self.place_near(near)?,
+        };
+        Ok((page, Some(twin)))
+    }
+
     /// A slot for a page of the map, in a region that changes anyway if there is room in one.
     fn place_near(&mut self, region: u32) -> Result<PageId, PageError> {
         let found = if self.compact { None } else { self.place_in_changed(region)? };
         let page = match found {
             Some(page) => page,
-            None => self.allocate(1)?.first,
+            None => self.allocate_run(1)?.first,
         };
         self.note_write(page)?;
         Ok(page)
@@ -165,14 +225,14 @@ impl Draft {
 
     fn place_in_changed(&mut self, near: u32) -> Result<Option<PageId>, PageError> {
         if self.drafted.contains_key(&near)
-            && let Some(page) = self.allocate_in(near)?
+            && let Some(page) = self.allocate_in(near, Bitmap::below(BITS))?
         {
             return Ok(Some(page));
         }
         // What is freed now has no room, so a region that is full stays full.
         while let Some((region, _)) = self.drafted.range(self.map_cursor..).next() {
             let region = *region;
-            if let Some(page) = self.allocate_in(region)? {
+            if let Some(page) = self.allocate_in(region, Bitmap::below(BITS))? {
                 return Ok(Some(page));
             }
             self.map_cursor = region.saturating_add(1);
@@ -181,54 +241,98 @@ impl Draft {
     }
 
     fn encode(&mut self, places: &Places, end: u64, regions: u32) -> Result<Placed, PageError> {
-        let place = std::sync::Arc::clone(&self.space.slots.place);
+        let place = Arc::clone(&self.space.slots.place);
         let mut nodes = self.nodes_to_write(places, regions)?;
-        let (mut pages, mut changed, mut pending) = (Vec::new(), BTreeMap::new(), 0_u64);
-        let mut used = self.space.used;
-        for (region, page) in &places.regions {
+        let mut pages = std::mem::take(&mut self.parity_pages);
+        let (mut changed, mut freed, mut pending) = (BTreeMap::new(), BTreeMap::new(), 0_u64);
+        let (mut used, mut dead) = (self.space.used, self.space.dead);
+        for (region, (page, twin)) in &places.regions {
             let draft = self.region_mut(*region).copied()?;
-            let payload = RegionPage { region: *region, used: draft.used, pending: draft.freed }.encode();
+            let parity = self.parity_of(*region)?;
+            let page_of = RegionPage { region: *region, used: draft.used, pending: draft.freed, parity };
+            let payload = page_of.encode();
             let (at, bytes) = place.encode(*page, self.generation, PageKind::FREE_SPACE, &payload);
             pages.push((*page, bytes));
-            changed.insert(*region, (draft, at));
+            pages.extend(
+                twin.map(|twin| (twin, place.encode(twin, at.birth, PageKind::FREE_SPACE, &payload).1)),
+            );
+            let before = self.base(*region)?;
             pending = pending.saturating_add(draft.freed.count());
-            used = used.saturating_add(draft.used.count()).saturating_sub(self.base(*region)?.used.count());
+            used = used.saturating_add(draft.used.count()).saturating_sub(before.used.count());
+            dead = dead.saturating_add(draft.dead().count()).saturating_sub(before.dead().count());
             let free = REGION_SLOTS.saturating_sub(draft.used.count());
-            enter(&mut nodes, self.space.shape.node_of(0, *region), NodeEntry { at: Some(at), free });
+            let entry = NodeEntry { at: Some(at), free, twin: *twin };
+            enter(&mut nodes, self.space.shape.node_of(0, *region), entry);
+            let held = draft.held.or(draft.freed);
+            let (used, members, parity) = (draft.used, draft.members, page_of.parity);
+            changed.insert(*region, Region { used, held, members, at, twin: *twin, parity });
+            freed.insert(*region, draft.freed);
         }
-        used = used.saturating_sub(self.used_in_dropped(regions)?);
+        let dropped = self.in_dropped(regions)?;
+        (used, dead) = (used.saturating_sub(dropped.0), dead.saturating_sub(dropped.1));
         let height = self.space.shape.height(regions);
         let mut written = BTreeMap::new();
-        for (id, page) in &places.nodes {
+        for (id, (page, twin)) in &places.nodes {
             let Some(node) = nodes.get(id).cloned() else { continue };
-            let (at, bytes) =
-                place.encode(*page, self.generation, PageKind::FREE_SPACE_DIRECTORY, &node.encode());
+            let encode = |slot: PageId| {
+                place.encode(slot, self.generation, PageKind::FREE_SPACE_DIRECTORY, &node.encode())
+            };
+            let (at, bytes) = encode(*page);
             pages.push((*page, bytes));
+            pages.extend(twin.map(|twin| (twin, encode(twin).1)));
             let above = id.0.saturating_add(1);
             if above < height {
                 let first = u32::try_from(self.space.shape.first_region(*id, 0)).unwrap_or(u32::MAX);
-                let entry = NodeEntry { at: Some(at), free: node.free() };
+                let entry = NodeEntry { at: Some(at), free: node.free(), twin: *twin };
                 enter(&mut nodes, self.space.shape.node_of(above, first), entry);
             }
-            written.insert(*id, LoadedNode { at, node });
+            written.insert(*id, LoadedNode { at, twin: *twin, node });
         }
         let root = (height.saturating_sub(1), 0);
         let root_at = match written.get(&root) {
-            Some(root) => Some(root.at),
+            Some(root) => Some((root.at, root.twin)),
             None => self.committed_node(root)?,
         };
-        let directory = root_at.ok_or_else(|| self.space.no_place(root))?;
-        let hint = self.cursor;
-        Ok(Placed { pages, directory, height, regions, end, used, pending, changed, nodes: written, hint })
+        let (directory, directory_twin) = root_at.ok_or_else(|| self.space.no_place(root))?;
+        Ok(Placed {
+            pages,
+            directory,
+            directory_twin,
+            dead,
+            parity: self.parity_state,
+            height,
+            regions,
+            end,
+            used,
+            pending,
+            changed,
+            freed,
+            nodes: written,
+            hint: self.cursor,
+        })
     }
 
-    /// Slots in use before in regions that are no longer there.
-    fn used_in_dropped(&mut self, regions: u32) -> Result<u64, PageError> {
-        let mut used = 0_u64;
-        for region in regions..self.space.regions {
-            used = used.saturating_add(self.space.region(region)?.used.count());
+    /// The parity of a region as this generation has it.
+    fn parity_of(&mut self, region: u32) -> Result<Option<Arc<RegionParity>>, PageError> {
+        if let Some(parity) = self.parity.get(&region) {
+            let any = !parity.members().is_empty();
+            return Ok(any.then(|| Arc::new(parity.clone())));
         }
-        Ok(used)
+        if region >= self.space.regions {
+            return Ok(None);
+        }
+        Ok(self.space.region(region)?.parity.clone())
+    }
+
+    /// Slots in use before, and dead ones, in regions that are no longer there.
+    fn in_dropped(&mut self, regions: u32) -> Result<(u64, u64), PageError> {
+        let (mut used, mut dead) = (0_u64, 0_u64);
+        for region in regions..self.space.regions {
+            let base = self.base(region)?;
+            used = used.saturating_add(base.used.count());
+            dead = dead.saturating_add(base.dead().count());
+        }
+        Ok((used, dead))
     }
 
     /// The nodes that have a new place, with the entries of before.
@@ -240,14 +344,18 @@ impl Draft {
                 Some(_) => self.space.node(*id)?.entries.clone(),
                 None => Vec::new(),
             };
-            entries.resize(shape.entries(*id, regions), NodeEntry { at: None, free: 0 });
+            entries.resize(shape.entries(*id, regions), NodeEntry { at: None, free: 0, twin: None });
             // A root of a new level leads to the root of before.
             if self.space.height > 0
                 && *id == (self.space.height, 0)
                 && let Some(first) = entries.first_mut()
             {
                 let before = (self.space.height.saturating_sub(1), 0);
-                *first = NodeEntry { at: self.space.directory, free: self.space.node(before)?.free() };
+                *first = NodeEntry {
+                    at: self.space.directory,
+                    free: self.space.node(before)?.free(),
+                    twin: self.space.directory_twin,
+                };
             }
             nodes.insert(*id, Node { id: *id, entries });
         }
@@ -258,13 +366,8 @@ impl Draft {
     pub(crate) fn applied(self, placed: Placed) -> Space {
         let mut space = self.space;
         let mut freed = Freed { generation: self.generation, slots: BTreeMap::new(), unread: 0 };
-        for (region, (draft, at)) in placed.changed {
-            if !draft.freed.is_empty() {
-                freed.slots.insert(region, draft.freed);
-            }
-            let held = draft.held.or(draft.freed);
-            space.loaded.insert(region, Region { used: draft.used, held, at });
-        }
+        freed.slots.extend(placed.freed.into_iter().filter(|(_, freed)| !freed.is_empty()));
+        space.loaded.extend(placed.changed);
         // What was freed behind the new end is needed until the next generation is durable, though no page says so.
         for (region, draft) in self.drafted.range(placed.regions..) {
             if !draft.freed.is_empty() {
@@ -275,7 +378,17 @@ impl Draft {
         space.nodes.extend(placed.nodes);
         let shape = space.shape;
         space.nodes.retain(|id, _| id.0 < placed.height && shape.entries(*id, placed.regions) > 0);
+        // What was held already and is excluded now is held by this generation.
+        for (region, bits) in &freed.slots {
+            for older in space.freed.iter_mut().filter_map(|older| older.slots.get_mut(region)) {
+                *older = older.without(*bits);
+            }
+        }
         space.freed.push_back(freed);
+        space.directory_twin = placed.directory_twin;
+        space.dead = placed.dead;
+        space.parity = placed.parity;
+        space.lately = self.lately;
         space.generation = self.generation;
         space.directory = Some(placed.directory);
         space.height = placed.height;

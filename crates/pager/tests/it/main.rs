@@ -14,6 +14,7 @@ mod damage;
 mod file;
 mod model;
 mod open;
+mod parity;
 mod room;
 mod stress;
 mod support;

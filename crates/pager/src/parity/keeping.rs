@@ -1,0 +1,400 @@
+//! Parity of the generation that is being built: new pages are counted, dead ones taken out, each changed group gets a new
+//! parity page in a slot of its own.
+//!
+//! Which groups are emptied: those of which nothing is alive, which costs nothing; then the emptiest, as many as the
+//! generations to come need. A slot that is taken out now is held like one that is freed now, so what is needed is found
+//! two generations ahead. A group that is nearly full of live pages is left alone, and the file grows instead.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use keepstone_types::PageId;
+
+use super::group::{Block, COLUMNS, Group, group_of, place_in, rows};
+use super::members::{Loss, Members};
+use super::{ParityMode, ParityState};
+use crate::bitmap::{BITS, Bitmap};
+use crate::error::PageError;
+use crate::header::is_fixed;
+use crate::layout::{Place, disk_len};
+use crate::page::{Page, PageKind};
+use crate::region::{place_of, slot_at};
+use crate::space::Draft;
+use crate::wrong::{self, Wrong};
+
+/// Dead slots that make it worth reading and writing a group's parity: a quarter of it.
+const DEAD_MIN: u32 = 8;
+/// Dead slots that are taken out of a group whose parity is written anyway.
+const DEAD_BESIDE_MIN: u32 = 4;
+/// Groups that a generation counts for the first time when parity is turned on, at most.
+const COVERED_AT_ONCE: u32 = 16;
+/// Groups that are looked at for that, at most.
+const LOOKED_AT: u32 = 4_096;
+/// Groups that a generation gives up when parity is turned off, at most.
+const LEFT_AT_ONCE: u32 = 1_024;
+
+/// What the last generations wrote: how much room those to come will want.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lately {
+    pages: u64,
+}
+
+impl Lately {
+    fn note(&mut self, pages: u64) {
+        self.pages = pages.max(self.pages.saturating_mul(3) / 4);
+    }
+
+    /// Slots that shall be free or about to be.
+    const fn wanted(self) -> u64 {
+        self.pages.saturating_mul(5) / 2 + 64
+    }
+}
+
+/// What changes in a group.
+#[derive(Debug, Default)]
+struct Plan {
+    joined: Vec<(usize, Page)>,
+    leaving: u32,
+}
+
+type Plans = BTreeMap<(u32, usize), Plan>;
+
+impl Draft {
+    /// Brings parity up to date with the new pages of the layer above, before the map is placed.
+    pub(crate) fn keep_parity<'p>(&mut self, pages: impl Iterator<Item = &'p Page>) -> Result<(), PageError> {
+        match self.parity_state.mode {
+            ParityMode::Off => return Ok(()),
+            ParityMode::Leaving => return self.give_up_groups(),
+            ParityMode::Xor => {}
+        }
+        let (mut plans, mut count) = (Plans::new(), 0_u64);
+        for page in pages {
+            let slot = page.reference().page;
+            let plan = plans.entry(group_of(slot)).or_default();
+            plan.joined.push((place_of(slot) / COLUMNS, page.clone()));
+            count = count.saturating_add(1);
+        }
+        self.lately.note(count);
+        self.cover(&mut plans)?;
+        self.choose_leaving(&mut plans)?;
+        for ((region, column), plan) in plans {
+            self.regroup(region, column, plan)?;
+        }
+        Ok(())
+    }
+
+    /// Groups in the file as it was committed.
+    fn groups(&self) -> u64 {
+        u64::from(self.space().regions()).saturating_mul(disk_len(COLUMNS))
+    }
+
+    /// Whether the change of the mode has reached every group.
+    pub(super) fn is_switched(&self) -> bool {
+        self.parity_state.cursor >= self.groups()
+    }
+
+    /// Counts pages that were there when parity was turned on, a few groups in each generation.
+    fn cover(&mut self, plans: &mut Plans) -> Result<(), PageError> {
+        let (mut covered, mut looked_at) = (0, 0);
+        while !self.is_switched() && covered < COVERED_AT_ONCE && looked_at < LOOKED_AT {
+            let at = self.parity_state.cursor;
+            let region = u32::try_from(at / disk_len(COLUMNS)).unwrap_or(u32::MAX);
+            let column = place_of(PageId::new(at).unwrap_or_default()) % COLUMNS;
+            if column == 0 && self.space_mut().lacks_twin(region)? {
+                self.moving_regions.insert(region);
+            }
+            covered += u32::from(self.cover_group(region, column, plans)?);
+            looked_at += 1;
+            self.parity_state.cursor = at.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// True when something was read to be counted.
+    fn cover_group(&mut self, region: u32, column: usize, plans: &mut Plans) -> Result<bool, PageError> {
+        let base = self.base(region)?;
+        let now = self.drafted.get(&region).copied().unwrap_or(base);
+        let uncounted = base.used.and(now.used).without(base.members).column(column);
+        let mut any = false;
+        for row in rows(uncounted) {
+            let page = slot_at(region, place_in(column, row));
+            if is_fixed(page.get()) {
+                continue;
+            }
+            any = true;
+            self.space().slots().counters.parity_pages_read.add(1);
+            // What is damaged cannot be counted; whoever reads it, or scrubs, says so.
+            let Ok(slot) = self.space().slots().read_slot(page) else { continue };
+            if let Ok((at, kind)) = slot.judge()
+                && at.page == page
+                && kind >= PageKind::FIRST_FREE
+            {
+                let plan = plans.entry((region, column)).or_default();
+                plan.joined.push((row, Place::page_of(at, kind, &slot.bytes)));
+            }
+        }
+        Ok(any)
+    }
+
+    /// Chooses the groups that dead pages are taken out of.
+    fn choose_leaving(&mut self, plans: &mut Plans) -> Result<(), PageError> {
+        let least = if self.is_within() { 1 } else { DEAD_MIN };
+        let mut candidates = Vec::new();
+        for region in self.space().loaded_regions() {
+            let Some((dead, parity)) = self.dead_in(region) else { continue };
+            for (column, group) in parity.groups().filter(|(_, group)| group.mask != 0) {
+                let leaving = dead.column(column) & group.mask;
+                let count = leaving.count_ones();
+                let planned = plans.get_mut(&(region, column));
+                if leaving == group.mask {
+                    plans.entry((region, column)).or_default().leaving = leaving;
+                } else if let Some(plan) = planned.filter(|_| count >= DEAD_BESIDE_MIN) {
+                    plan.leaving = leaving;
+                } else if count >= least {
+                    candidates.push((Reverse(count), region, column, leaving));
+                }
+            }
+        }
+        let wanted = self.lately.wanted();
+        let mut have = self.space().available().saturating_sub(self.taken);
+        have = have.saturating_add(self.space().held_apart());
+        have = have.saturating_add(plans.values().map(|plan| u64::from(plan.leaving.count_ones())).sum());
+        candidates.sort_unstable();
+        for (Reverse(count), region, column, leaving) in candidates {
+            if have >= wanted {
+                break;
+            }
+            plans.entry((region, column)).or_default().leaving = leaving;
+            have = have.saturating_add(count.into());
+        }
+        Ok(())
+    }
+
+    /// What parity counts in a region in memory and nobody needs, with the region's parity.
+    fn dead_in(&self, region: u32) -> Option<(Bitmap, crate::sync::Arc<super::RegionParity>)> {
+        let base = self.space().loaded_region(region)?;
+        let parity = base.parity.clone()?;
+        let (used, freed) =
+            self.drafted.get(&region).map_or((base.used, Bitmap::EMPTY), |draft| (draft.used, draft.freed));
+        let dead = base.members.without(used).without(base.held).without(freed);
+        (!dead.is_empty()).then_some((dead, parity))
+    }
+
+    /// What is left of a group's parity without some of its members, each of which is verified before it is taken out.
+    fn remaining(&self, members: &Members, leaving: u32) -> Result<Block, Vec<Loss>> {
+        let slots = self.space().slots();
+        let kept = members.group().mask & !leaving;
+        if kept == 0 {
+            return Ok(Block::zero(slots.place.page_size.payload_len()));
+        }
+        let read = |pages: u32| slots.counters.parity_pages_read.add(pages.into());
+        if kept.count_ones() <= leaving.count_ones() {
+            read(kept.count_ones());
+            if let Ok(block) = members.sum(kept) {
+                return Ok(block);
+            }
+        }
+        read(leaving.count_ones().saturating_add(1));
+        let mut block = members.block()?;
+        for row in rows(if wrong::is(Wrong::Unverified) { 0 } else { leaving }) {
+            let page = match members.member(row) {
+                Ok(page) => page,
+                Err(loss) => members
+                    .rebuild(row)
+                    .map_err(|losses| std::iter::once(loss).chain(losses).collect::<Vec<_>>())?
+                    .page(),
+            };
+            block.add(page.reference(), page.kind(), page.payload());
+        }
+        Ok(block)
+    }
+
+    /// Gives a group its new members and its new parity page.
+    fn regroup(&mut self, region: u32, column: usize, plan: Plan) -> Result<(), PageError> {
+        let members = self.space_mut().members(region, column)?;
+        let before = members.as_ref().map_or_else(Group::default, Members::group);
+        let joined = plan.joined.iter().fold(0_u32, |mask, (row, _)| mask | 1 << row);
+        let mut leaving = (plan.leaving | joined) & before.mask;
+        let Some(members) = members else {
+            let empty = Block::zero(self.space().slots().place.page_size.payload_len());
+            return self.enter_group((region, column), before, 0, empty, plan);
+        };
+        let counted = if wrong::is(Wrong::WrongBlock) {
+            self.space_mut().members(region, column ^ 1)?.unwrap_or(members)
+        } else {
+            members
+        };
+        let block = self.remaining(&counted, leaving).or_else(|_| {
+            // A dead page cannot be had back: it stays counted, and its slot is not used.
+            leaving = joined & before.mask;
+            self.remaining(&counted, leaving)
+        });
+        match block {
+            Ok(block) => self.enter_group((region, column), before, leaving, block, plan),
+            Err(_) => {
+                // Two losses: nothing can be counted any more in this group, and nothing is guessed.
+                self.space().slots().counters.unrepairable_pages.add(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn enter_group(
+        &mut self,
+        (region, column): (u32, usize),
+        before: Group,
+        leaving: u32,
+        mut block: Block,
+        plan: Plan,
+    ) -> Result<(), PageError> {
+        let mut mask = before.mask & !leaving;
+        for (row, page) in &plan.joined {
+            block.add(page.reference(), page.kind(), page.payload());
+            mask |= 1 << row;
+        }
+        if mask == before.mask && plan.joined.is_empty() {
+            return Ok(());
+        }
+        if let Some(left) = before.place {
+            self.free_old(left)?;
+        }
+        let group = if mask == 0 {
+            Group::default()
+        } else {
+            let place = self.place_parity(region, column)?;
+            let slots = self.space().slots();
+            let (_, bytes) = slots.place.encode(place, self.generation, PageKind::PARITY, &block.payload);
+            slots.counters.parity_pages_written.add(1);
+            self.parity_pages.push((place, bytes));
+            block.group(mask, Some(place), self.generation)
+        };
+        if !self.parity.contains_key(&region) {
+            let base = if region < self.space().regions() {
+                self.space_mut().region(region)?.parity.as_deref().cloned()
+            } else {
+                None
+            };
+            self.parity.insert(region, base.unwrap_or_default());
+        }
+        if let Some(parity) = self.parity.get_mut(&region) {
+            rows(leaving).for_each(|row| parity.clear_tag(place_in(column, row)));
+            for (row, page) in &plan.joined {
+                parity.set_tag(place_in(column, *row), page.reference().checksum);
+            }
+            parity.set_group(column, group);
+        }
+        let draft = self.region_mut(region)?;
+        for row in rows(leaving) {
+            let place = place_in(column, row);
+            draft.members.remove(place);
+            if !draft.used.has(place) {
+                draft.freed.insert(place);
+            }
+        }
+        for (row, _) in &plan.joined {
+            draft.members.insert(place_in(column, *row));
+        }
+        Ok(())
+    }
+
+    /// A slot for a parity page: outside its group, in a region that changes anyway if there is room in one.
+    fn place_parity(&mut self, region: u32, column: usize) -> Result<PageId, PageError> {
+        let all = Bitmap::below(BITS);
+        let outside = all.without(Bitmap::columns(1 << column));
+        let mut found = None;
+        if !self.compact {
+            if self.drafted.contains_key(&region) {
+                found = self.allocate_in(region, outside)?;
+            }
+            let mut from = self.parity_cursor;
+            while found.is_none()
+                && let Some((next, _)) = self.drafted.range(from..).next()
+            {
+                let next = *next;
+                found = self.allocate_in(next, if next == region { outside } else { all })?;
+                from = next.saturating_add(1);
+                if found.is_none() && next != region {
+                    self.parity_cursor = self.parity_cursor.max(from.min(region));
+                }
+            }
+        }
+        while found.is_none() {
+            // A slot of the group itself stays reserved until the generation ends, and is free again then.
+            let page = self.allocate_run(1)?.first;
+            found = (group_of(page) != (region, column)).then_some(page);
+        }
+        let page = found.unwrap_or_default();
+        self.note_write(page)?;
+        Ok(page)
+    }
+
+    /// Takes parity from some groups, when it is turned off.
+    fn give_up_groups(&mut self) -> Result<(), PageError> {
+        let mut left = 0;
+        while !self.is_switched() && left < LEFT_AT_ONCE {
+            let at = self.parity_state.cursor;
+            let region = u32::try_from(at / disk_len(COLUMNS)).unwrap_or(u32::MAX);
+            let column = place_of(PageId::new(at).unwrap_or_default()) % COLUMNS;
+            if let Some(members) = self.space_mut().members(region, column)? {
+                let leaving = members.group().mask;
+                self.regroup(region, column, Plan { joined: Vec::new(), leaving })?;
+                left += 1;
+            }
+            self.parity_state.cursor = at.saturating_add(1);
+        }
+        if self.is_switched() {
+            self.parity_state = ParityState::default();
+        }
+        Ok(())
+    }
+
+    /// Parity pages there are.
+    pub(crate) fn parity_slots(&mut self) -> Result<u64, PageError> {
+        let mut count = 0_u64;
+        for region in 0..self.space().regions() {
+            let parity = self.space_mut().region(region)?.parity.clone();
+            let places =
+                parity.iter().flat_map(|parity| parity.groups()).filter(|(_, group)| group.place.is_some());
+            count = count.saturating_add(disk_len(places.count()));
+        }
+        Ok(count)
+    }
+
+    /// Has parity pages behind a slot move down, and dead members leave, so that the file can be cut there. False when there are
+    /// none. Dead pages are taken out even while a root that is held leads to them: that root has parity of its own.
+    pub(crate) fn leave_behind(&mut self, behind: u64) -> Result<bool, PageError> {
+        let mut any = false;
+        for region in 0..self.space().regions() {
+            let (base, parity) = {
+                let base = self.base(region)?;
+                let Some(parity) = self.space_mut().region(region)?.parity.clone() else { continue };
+                (base, parity)
+            };
+            for (column, group) in parity.groups().filter(|(_, group)| group.mask != 0) {
+                let leaving = base.dead().column(column) & group.mask;
+                if group.place.is_some_and(|place| place.get() < behind) && leaving == 0 {
+                    continue;
+                }
+                any |= self.regroup_lower(region, column, leaving)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// A group without its dead members, its parity page in the lowest slot there is; false when it cannot be read.
+    fn regroup_lower(&mut self, region: u32, column: usize, leaving: u32) -> Result<bool, PageError> {
+        let Some(members) = self.space_mut().members(region, column)? else { return Ok(false) };
+        let before = members.group();
+        let Ok(mut block) = self.remaining(&members, leaving) else { return Ok(false) };
+        let mut plan = Plan::default();
+        if leaving == 0 {
+            // One member leaves and joins again, so that the group counts as changed.
+            let Some(row) = rows(before.mask).next() else { return Ok(false) };
+            let Ok(page) = members.member(row) else { return Ok(false) };
+            block.add(page.reference(), page.kind(), page.payload());
+            plan.joined.push((row, page));
+        }
+        self.enter_group((region, column), before, leaving, block, plan)?;
+        Ok(true)
+    }
+}
