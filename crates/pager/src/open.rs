@@ -225,6 +225,8 @@ impl Found {
         let other: Vec<&Copy> = copies.iter().filter(|(slot, _)| !own.contains(slot)).collect();
         // Before the second generation the other copies were never written.
         let empty = |(_, copy): &&Copy| matches!(copy, Err(HeaderFault::Zeros));
+        // Of two that differ one was not written: a later one, at some time, and not the older.
+        let older = newest_of(other.iter().copied()).cloned();
         let never_written = header.generation.get() == 1 && other.iter().all(empty);
         let fell_back = !never_written && other.iter().all(|(_, copy)| copy.is_err());
         let is_used = |copy: &Copy| copy.1.as_ref().is_ok_and(|found| *found == header);
@@ -232,7 +234,7 @@ impl Found {
             if own.contains(slot) {
                 !is_used(&(*slot, copy.clone()))
             } else {
-                copy.is_err() && !never_written
+                (copy.is_err() || copy.as_ref().ok() != older.as_ref()) && !never_written
             }
         };
         let mut damaged: Vec<String> =
@@ -269,7 +271,7 @@ impl Found {
     /// Copies of the other header that are not whole are written again from the one that is, or else cleared: a copy that
     /// could not be read now and can be read another time must not come back once slots of its generation are used.
     fn mend_others(&self, slots: &Slots) -> Result<Vec<String>, OpenError> {
-        let whole = self.others.iter().find_map(|(_, copy)| copy.as_ref().ok());
+        let whole = newest_of(self.others.iter());
         let block = match whole {
             Some(header) => header.encode(header_seed(self.prologue.store)),
             None => vec![0; HEADER_LEN],
@@ -277,9 +279,10 @@ impl Found {
         let mut mended = Vec::new();
         for (slot, copy) in &self.others {
             let what = match (copy, whole) {
-                (Ok(_), _) | (Err(HeaderFault::Zeros), None) => continue,
-                (Err(_), Some(_)) => format!("the older header in slot {slot}"),
-                (Err(_), None) => format!("slot {slot}, cleared of what was left of a header"),
+                (Ok(copy), Some(whole)) if copy == whole => continue,
+                (Err(HeaderFault::Zeros), None) => continue,
+                (_, Some(_)) => format!("the older header in slot {slot}"),
+                (_, None) => format!("slot {slot}, cleared of what was left of a header"),
             };
             slots.file.write_all_at(&block, slot_offset(self.page_size, *slot))?;
             mended.push(what);
@@ -310,6 +313,11 @@ pub(crate) fn check_headers(inner: &Inner, file: &dyn VfsFile, mend: bool) -> Re
         }
     }
     Ok(found.report.damaged)
+}
+
+/// The newest of some copies.
+fn newest_of<'c>(copies: impl Iterator<Item = &'c Copy>) -> Option<&'c Header> {
+    copies.filter_map(|(_, copy)| copy.as_ref().ok()).max_by_key(|header| header.generation)
 }
 
 /// What a copy of a header was found to be.

@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Shrink,
     /// The free-space map is made anew.
     Rebuild,
+    /// Parity is turned on or off.
+    Parity(bool),
     /// The newest root is held.
     Hold,
     /// No root is held.
@@ -60,7 +62,8 @@ pub(crate) fn any_step(dice: &mut Dice, faults: bool) -> Step {
         55 => Step::Run(1_024, dice.choose(KEYS) as u8),
         56..=61 => Step::Reserve(dice.choose(100)),
         62..=69 => Step::Shrink,
-        70..=73 => Step::Rebuild,
+        70..=71 => Step::Rebuild,
+        72..=73 => Step::Parity(dice.one_in(2)),
         74..=78 => Step::Hold,
         79..=81 => Step::LetGo,
         82..=87 => Step::Reopen,

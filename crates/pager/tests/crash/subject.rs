@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use keepstone_pager::{
     Access, Audit, OpenError, PageError, PageFile, PageFileOptions, PageKind, PageRead, PageSize, PageWrite,
-    PageWriteExt, PageWriter, Root,
+    PageWriteExt, PageWriter, Parity, Root, ScrubOptions,
 };
 use keepstone_testkit::crash::{Failure, FailureKind, Ledger, Subject, World};
 use keepstone_types::wire::Reader;
@@ -22,7 +23,7 @@ const UNNAMED: &str = "/pages.new";
 const ROW: PageKind = PageKind::new(20);
 const INDEX: PageKind = PageKind::new(21);
 /// The most generations that one step makes.
-const STEP_GENERATIONS: u64 = 8;
+const STEP_GENERATIONS: u64 = 24;
 
 /// What a reader sees at one generation: for each key, which content.
 pub(crate) type Content = BTreeMap<u8, u64>;
@@ -35,6 +36,8 @@ pub(crate) struct PagerSubject {
     pub(crate) page_size: PageSize,
     /// Whether steps that make the disk fail are drawn.
     pub(crate) faults: bool,
+    /// What the file is created with; some steps change it.
+    pub(crate) parity: Parity,
 }
 
 fn wrong(what: impl Display) -> Failure {
@@ -107,7 +110,15 @@ fn mark_all(file: &PageFile, audit: &mut Audit) -> Result<(), PageError> {
 fn is_sound(file: &PageFile) -> Result<(), Failure> {
     let report = file.audit(|audit| mark_all(file, audit)).map_err(unopenable)?;
     match report.findings.first() {
-        Some(finding) => Err(Failure::new(FailureKind::Orphan, format!("the audit finds {finding}"))),
+        Some(finding) => {
+            return Err(Failure::new(FailureKind::Orphan, format!("the audit finds {finding}")));
+        }
+        None => {}
+    }
+    // Everything that parity counts is on the disk, and comes to what the parity pages say.
+    let scrub = file.scrub(&ScrubOptions::default(), |_| ControlFlow::Continue(())).map_err(unopenable)?;
+    match scrub.findings.first() {
+        Some(finding) => Err(wrong(format!("the scrub finds {finding}"))),
         None => Ok(()),
     }
 }
@@ -163,7 +174,7 @@ struct Open<'a> {
 
 impl PagerSubject {
     fn options(&self) -> PageFileOptions {
-        PageFileOptions::default().page_size(self.page_size).cache_bytes(200_000)
+        PageFileOptions::default().page_size(self.page_size).cache_bytes(200_000).parity(self.parity)
     }
 
     fn open_on(&self, disk: &SimulatedDisk) -> Result<PageFile, OpenError> {
@@ -327,11 +338,12 @@ impl Open<'_> {
                 }
                 return self.ended(result);
             }
-            Step::Shrink | Step::Rebuild => {
+            Step::Shrink | Step::Rebuild | Step::Parity(_) => {
                 let content = Arc::clone(self.ledger.newest());
                 self.attempt(&content, STEP_GENERATIONS)?;
                 let result = match step {
                     Step::Shrink => self.file.shrink().map(drop),
+                    Step::Parity(on) => self.file.set_parity(if *on { Parity::Xor } else { Parity::Off }),
                     _ => self.file.rebuild_free_space(|audit| mark_all(&self.file, audit)).map(drop),
                 };
                 return self.ended(result);
