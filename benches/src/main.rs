@@ -19,6 +19,7 @@ mod held_reader;
 mod history_codec;
 mod opening;
 mod pacing;
+mod page_parity;
 mod parity;
 mod process;
 mod readers;
@@ -78,6 +79,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("log-codec", |scale, report| codec::message_pack_against_json(scale.rounds, report)),
     ("readers", |scale, report| readers::threads(scale.rounds, report)),
     ("parity", |scale, report| parity::of_blocks(scale.rounds, report)),
+    ("page-parity", |scale, report| page_parity::cost(scale.rounds, report)),
     ("history-codec", |scale, report| history_codec::versions(scale.rounds, report)),
     ("epochs", |scale, report| epochs::entering(scale.rounds, report)),
     ("epochs-deferring", |scale, report| epochs::deferring(scale.rounds, report)),

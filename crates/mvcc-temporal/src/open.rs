@@ -10,7 +10,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use keepstone_pager::{PageFile, PageFileOptions, PageSize};
+use keepstone_pager::{PageFile, PageFileOptions, PageSize, Parity};
 use keepstone_types::{Clock, Generation, Lsn, StoreId, Timeline, Timestamp, Version, lock_rank};
 use keepstone_vfs::{
     IoError, LockError, MemoryVfs, OpenOptions as FileOptions, Vfs, VfsExt, VfsFileExt, VfsLock,
@@ -386,7 +386,8 @@ fn open_ground(
     let path = place.path(PAGES_NAME);
     let dir = || place.dir.to_path_buf();
     let size = PageSize::new(options.page_size).unwrap_or_default();
-    let pages = PageFileOptions::default().page_size(size).cache_bytes(options.cache_bytes);
+    let parity = if options.parity { Parity::Xor } else { Parity::Off };
+    let pages = PageFileOptions::default().page_size(size).cache_bytes(options.cache_bytes).parity(parity);
     let opened = if is_new {
         // What is there of a creation that did not end has nothing yet.
         if place.vfs.exists(&path).map_err(|error| place.io(error))? {

@@ -137,6 +137,8 @@ pub struct DatabaseOptions {
     pub retention: Option<Retention>,
     /// Bytes of a page of a new store: 4,096, 8,192 or 16,384.
     pub page_size: u32,
+    /// Whether a new store keeps parity of its pages, so that what is damaged is repaired; a store that is there says itself.
+    pub parity: bool,
     /// Bytes of pages that are kept in memory; 1 MiB to 1 TiB.
     pub cache_bytes: u64,
     /// When checkpoints happen by themselves.
@@ -172,6 +174,7 @@ impl Default for DatabaseOptions {
             recovery: Recovery::default(),
             retention: None,
             page_size: 8_192,
+            parity: false,
             cache_bytes: 64 << 20,
             checkpoint: CheckpointOptions::default(),
             readers: ReaderAllowance::default(),
@@ -210,6 +213,8 @@ impl DatabaseOptions {
         retention: Retention => retention,
         /// Sets [`page_size`](Self#structfield.page_size).
         page_size: u32 => page_size,
+        /// Sets [`parity`](Self#structfield.parity).
+        parity: bool => parity,
         /// Sets [`cache_bytes`](Self#structfield.cache_bytes).
         cache_bytes: u64 => cache_bytes,
         /// Sets [`checkpoint`](Self#structfield.checkpoint).

@@ -196,8 +196,7 @@ impl Header {
             ("dead", header.used.checked_add(header.dead).is_some_and(|held| held <= header.slots)),
             (
                 "parity mode",
-                header.parity.mode != ParityMode::Off
-                    || (header.dead == 0 && header.twin.is_none() && header.parity.cursor == 0),
+                header.parity.mode != ParityMode::Off || (header.dead == 0 && header.parity.cursor == 0),
             ),
             (
                 "directory",

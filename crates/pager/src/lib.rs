@@ -13,8 +13,8 @@
 //! file that is not understood. Opening reads six blocks, whatever the size of the file.
 //!
 //! **Limits.** One writer at a time, in one process. New pages are held in memory until the commit, and of every region of
-//! 1,024 slots that was written to, some 400 bytes. A damaged page is reported, not rebuilt: parity has its place in the
-//! format and is not kept yet. A file has less than 2^42 slots. Slots that a reader holds are known to this process only.
+//! 1,024 slots that was written to, some 600 bytes, and 3 KiB more with parity. Of a group of 32 pages one is rebuilt, two are
+//! not; without parity (the default) a damaged page is reported. A file has less than 2^42 slots. Slots that a reader holds are known to this process only.
 //!
 //! ```
 //! use std::{path::Path, sync::Arc};

@@ -297,12 +297,17 @@ impl Found {
 /// How the copies of prologue and headers differ from what they must be, while nobody commits; mended if asked for.
 pub(crate) fn check_headers(inner: &Inner, file: &dyn VfsFile, mend: bool) -> Result<Vec<String>, PageError> {
     let (path, root) = (inner.slots.place.file.as_path(), inner.root());
-    let found = match Found::read(file, path, inner.store, inner.access, root.generation()) {
+    let mut found = match Found::read(file, path, inner.store, inner.access, root.generation()) {
         Ok(found) => found,
         Err(OpenError::Io(error)) => return Err(PageError::Io(error)),
         // No copy of the newest header, or of the prologue: the one in memory is what they were.
         Err(error) => return Ok(vec![error.to_string()]),
     };
+    // What was left of a header that was not whole was cleared when the file was opened, and is no damage.
+    if found.others.iter().all(|(_, copy)| matches!(copy, Err(HeaderFault::Zeros))) {
+        let cleared: Vec<String> = found.others.iter().map(describe).collect();
+        found.report.damaged.retain(|what| !cleared.contains(what));
+    }
     if mend && !found.report.damaged.is_empty() {
         match found.mend(&inner.slots) {
             Err(OpenError::Io(error)) => {

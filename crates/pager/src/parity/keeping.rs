@@ -18,8 +18,8 @@ use crate::error::PageError;
 use crate::header::is_fixed;
 use crate::layout::{Place, disk_len};
 use crate::page::{Page, PageKind};
-use crate::region::{place_of, slot_at};
-use crate::space::Draft;
+use crate::region::{part_below, place_of, slot_at};
+use crate::space::{Draft, TILE_ROOM_MIN};
 use crate::wrong::{self, Wrong};
 
 /// Dead slots that make it worth reading and writing a group's parity: a quarter of it.
@@ -156,8 +156,7 @@ impl Draft {
             }
         }
         let wanted = self.lately.wanted();
-        let mut have = self.space().available().saturating_sub(self.taken);
-        have = have.saturating_add(self.space().held_apart());
+        let mut have = self.room_in_columns();
         have = have.saturating_add(plans.values().map(|plan| u64::from(plan.leaving.count_ones())).sum());
         candidates.sort_unstable();
         for (Reverse(count), region, column, leaving) in candidates {
@@ -168,6 +167,26 @@ impl Draft {
             have = have.saturating_add(count.into());
         }
         Ok(())
+    }
+
+    /// Slots of the file that are free, or will be when nobody needs what is in them, where a column has some of them:
+    /// a slot alone is left to the pages of the map and of parity.
+    fn room_in_columns(&self) -> u64 {
+        let mut room = 0_u64;
+        for region in self.space().loaded_regions() {
+            let Some(base) = self.space().loaded_region(region) else { continue };
+            let (used, members) = self
+                .drafted
+                .get(&region)
+                .map_or((base.used, base.members), |draft| (draft.used.or(draft.reserved), draft.members));
+            let free = part_below(region, self.space().written()).without(used).without(members);
+            if free.count() >= u64::from(TILE_ROOM_MIN) {
+                let columns = (0..COLUMNS).map(|column| free.column(column).count_ones());
+                let some = columns.filter(|count| *count >= TILE_ROOM_MIN).map(u64::from);
+                room = room.saturating_add(some.sum());
+            }
+        }
+        room
     }
 
     /// What parity counts in a region in memory and nobody needs, with the region's parity.
@@ -188,7 +207,7 @@ impl Draft {
             return Ok(Block::zero(slots.place.page_size.payload_len()));
         }
         let read = |pages: u32| slots.counters.parity_pages_read.add(pages.into());
-        if kept.count_ones() <= leaving.count_ones() {
+        if kept.count_ones() <= leaving.count_ones() && !wrong::is(Wrong::Unverified) {
             read(kept.count_ones());
             if let Ok(block) = members.sum(kept) {
                 return Ok(block);

@@ -359,50 +359,69 @@ impl Scrub<'_> {
         let counted = state.mode == ParityMode::Xor
             && state.cursor >= u64::from(root.header().regions).saturating_mul(disk_len(COLUMNS));
         let mut sums = Sums::new(self.slots.place.page_size.payload_len());
-        let mut place = 0;
-        while disk_len(place) < REGION_SLOTS {
-            let run = PageRun { first: slot_at(region, place), count: SLOTS_AT_ONCE };
-            let step = memory_len(SLOTS_AT_ONCE.into());
-            let wanted = (place..place + step).any(|place| used.has(place) || members.has(place));
-            if wanted {
-                let slots = self.slots.read_run(run).unwrap_or_default();
-                let mut judged = 0;
-                for offset in 0..step {
-                    let place = place + offset;
-                    let page = slot_at(region, place);
-                    let is_member = members.has(place);
-                    if !is_member && (!used.has(place) || is_fixed(page.get())) {
-                        continue;
-                    }
-                    judged += 1;
-                    let sound = match slots.get(offset).map(|slot| (slot.judge(), &slot.bytes)) {
-                        Some((Ok((at, kind)), bytes)) if at.page == page => Ok((at, kind, bytes)),
-                        Some((Ok((at, _)), _)) => Err(at.to_string()),
-                        Some((Err(fault), _)) => Err(fault.to_string()),
-                        None => Err("a slot that could not be read with its neighbours".to_owned()),
-                    };
-                    match sound {
-                        Ok((at, kind, bytes)) if is_member => sums.add(&parity, place, at, kind, bytes),
-                        Ok(_) => {}
-                        Err(_) if is_member => sums.is_lost(place),
-                        // A parity page or one of the map is judged with what leads to it.
-                        Err(_) if counted => {}
-                        Err(found) => self.uncounted(&mut space, page, found),
-                    }
-                }
+        let step = memory_len(SLOTS_AT_ONCE.into());
+        for place in (0..memory_len(REGION_SLOTS)).step_by(step) {
+            let places = place..place + step;
+            if places.clone().any(|place| used.has(place) || members.has(place)) {
+                let judged = self.slots_of(region, places, (used, members), &parity, &mut sums);
                 self.pace(step);
-                self.note(judged);
+                self.note(judged.count);
+                // A parity page or one of the map is judged with what leads to it.
+                for (page, found) in judged.unsound.into_iter().filter(|_| !counted) {
+                    self.uncounted(&mut space, page, found);
+                }
             }
-            place += step;
-            let slots = slot_at(region, 0).get().saturating_add(disk_len(place)).min(root.header().slots);
-            let now = ScrubProgress { slots, of: root.header().slots, findings: self.report.finding_count };
+            let end = slot_at(region, 0).get().saturating_add(disk_len(place + step));
+            let of = root.header().slots;
+            let now = ScrubProgress { slots: end.min(of), of, findings: self.report.finding_count };
             if progress(&now).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        let queued = self.report.finding_count;
+        self.groups(region, &parity, &sums)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads some slots of a region: members are summed, others that are in use are only judged.
+    fn slots_of(
+        &self,
+        region: u32,
+        places: std::ops::Range<usize>,
+        (used, members): (Bitmap, Bitmap),
+        parity: &RegionParity,
+        sums: &mut Sums,
+    ) -> Judged {
+        let run = PageRun { first: slot_at(region, places.start), count: SLOTS_AT_ONCE };
+        let slots = self.slots.read_run(run).unwrap_or_default();
+        let mut judged = Judged::default();
+        for (offset, place) in places.enumerate() {
+            let page = slot_at(region, place);
+            let is_member = members.has(place);
+            if !is_member && (!used.has(place) || is_fixed(page.get())) {
+                continue;
+            }
+            judged.count += 1;
+            let sound = match slots.get(offset).map(|slot| (slot.judge(), &slot.bytes)) {
+                Some((Ok((at, kind)), bytes)) if at.page == page => Ok((at, kind, bytes)),
+                Some((Ok((at, _)), _)) => Err(at.to_string()),
+                Some((Err(fault), _)) => Err(fault.to_string()),
+                None => Err("a slot that could not be read with its neighbours".to_owned()),
+            };
+            match sound {
+                Ok((at, kind, bytes)) if is_member => sums.add(parity, place, at, kind, bytes),
+                Ok(_) => {}
+                Err(_) if is_member => sums.is_lost(place),
+                Err(found) => judged.unsound.push((page, found)),
+            }
+        }
+        judged
+    }
+
+    /// Holds what was summed against the parity pages.
+    fn groups(&mut self, region: u32, parity: &Arc<RegionParity>, sums: &Sums) -> Result<(), PageError> {
+        let before = self.report.finding_count;
         for (column, group) in parity.groups().filter(|(_, group)| group.mask != 0) {
-            let members = Members::new(Arc::clone(&self.slots), region, column, Arc::clone(&parity));
+            let members = Members::new(Arc::clone(&self.slots), region, column, Arc::clone(parity));
             self.pace(1);
             self.note(1);
             let whole = sums.block(column, group.mask).is_some_and(|block| {
@@ -418,10 +437,10 @@ impl Scrub<'_> {
                 Verdict::Two(loss, other) => self.find_two(loss, other),
             }
         }
-        if self.options.repair && self.report.finding_count > queued {
+        if self.options.repair && self.report.finding_count > before {
             self.write_repairs()?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// A slot in use that no parity counts, and that holds no sound page: unless the map knows it by another name.
@@ -431,6 +450,14 @@ impl Scrub<'_> {
             self.find(ScrubFinding::Uncounted { page, found });
         }
     }
+}
+
+/// Slots that were read.
+#[derive(Default)]
+struct Judged {
+    count: usize,
+    /// Slots in use that parity does not count, and that hold no sound page.
+    unsound: Vec<(PageId, String)>,
 }
 
 /// The XOR of the members of each group of a region, as far as they were read.

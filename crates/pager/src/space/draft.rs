@@ -27,7 +27,7 @@ const REGIONS_LOADED: u32 = 16;
 /// Columns that are filled side by side.
 const TILE_COLUMNS: usize = 8;
 /// Free slots that a column must have to be filled up with single pages.
-const TILE_ROOM_MIN: u32 = 4;
+pub(crate) const TILE_ROOM_MIN: u32 = 4;
 /// Free slots of a column that is as good as empty.
 const TILE_ROOM_FRESH: u32 = 24;
 /// Single pages of a generation after which empty regions are filled by rows.

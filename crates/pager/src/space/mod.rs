@@ -28,7 +28,7 @@ use crate::slots::Slots;
 use crate::sync::Arc;
 use crate::wrong::{self, Wrong};
 
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, TILE_ROOM_MIN};
 pub(crate) use placing::Placed;
 
 /// A page of the map, and the slot of its second copy.
@@ -175,12 +175,6 @@ impl Space {
     /// Whether the page of a region has no second copy.
     pub(crate) fn lacks_twin(&mut self, region: u32) -> Result<bool, PageError> {
         Ok(self.region(region)?.twin.is_none())
-    }
-
-    /// Slots that are held for what was in them, not because parity counts them too.
-    pub(crate) fn held_apart(&self) -> u64 {
-        let counted = self.dead.saturating_sub(self.dead_apart());
-        self.held().saturating_sub(counted)
     }
 
     /// Lets go of what generations freed that nobody needs any more. `oldest` is the oldest root that lives.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keepstone_types::{Generation, PageId, PageRef, ValueRef};
 
-use super::draft::Draft;
+use super::draft::{Draft, DraftRegion};
 use super::{Freed, LoadedNode, MapPage, Region, Space};
 use crate::bitmap::{BITS, Bitmap};
 use crate::directory::{Node, NodeEntry, NodeId};
@@ -42,6 +42,14 @@ pub(crate) struct Placed {
     nodes: BTreeMap<NodeId, LoadedNode>,
     /// No region below it has room.
     hint: u32,
+}
+
+impl DraftRegion {
+    /// The region once the generation is durable.
+    fn committed(&self, (at, twin): MapPage, parity: Option<Arc<RegionParity>>) -> Region {
+        let held = self.held.or(self.freed);
+        Region { used: self.used, held, members: self.members, at, twin, parity }
+    }
 }
 
 /// The slot of a new page of the map, and that of its second copy.
@@ -243,14 +251,14 @@ impl Draft {
     fn encode(&mut self, places: &Places, end: u64, regions: u32) -> Result<Placed, PageError> {
         let place = Arc::clone(&self.space.slots.place);
         let mut nodes = self.nodes_to_write(places, regions)?;
-        let mut pages = std::mem::take(&mut self.parity_pages);
-        let (mut changed, mut freed, mut pending) = (BTreeMap::new(), BTreeMap::new(), 0_u64);
+        let (mut pages, mut pending) = (std::mem::take(&mut self.parity_pages), 0_u64);
+        let (mut changed, mut freed) = (BTreeMap::new(), BTreeMap::new());
         let (mut used, mut dead) = (self.space.used, self.space.dead);
         for (region, (page, twin)) in &places.regions {
             let draft = self.region_mut(*region).copied()?;
             let parity = self.parity_of(*region)?;
-            let page_of = RegionPage { region: *region, used: draft.used, pending: draft.freed, parity };
-            let payload = page_of.encode();
+            let content = RegionPage { region: *region, used: draft.used, pending: draft.freed, parity };
+            let payload = content.encode();
             let (at, bytes) = place.encode(*page, self.generation, PageKind::FREE_SPACE, &payload);
             pages.push((*page, bytes));
             pages.extend(
@@ -261,15 +269,13 @@ impl Draft {
             used = used.saturating_add(draft.used.count()).saturating_sub(before.used.count());
             dead = dead.saturating_add(draft.dead().count()).saturating_sub(before.dead().count());
             let free = REGION_SLOTS.saturating_sub(draft.used.count());
-            let entry = NodeEntry { at: Some(at), free, twin: *twin };
-            enter(&mut nodes, self.space.shape.node_of(0, *region), entry);
-            let held = draft.held.or(draft.freed);
-            let (used, members, parity) = (draft.used, draft.members, page_of.parity);
-            changed.insert(*region, Region { used, held, members, at, twin: *twin, parity });
+            let leaf = self.space.shape.node_of(0, *region);
+            enter(&mut nodes, leaf, NodeEntry { at: Some(at), free, twin: *twin });
+            changed.insert(*region, draft.committed((at, *twin), content.parity));
             freed.insert(*region, draft.freed);
         }
-        let dropped = self.in_dropped(regions)?;
-        (used, dead) = (used.saturating_sub(dropped.0), dead.saturating_sub(dropped.1));
+        let (used_dropped, dead_dropped) = self.in_dropped(regions)?;
+        (used, dead) = (used.saturating_sub(used_dropped), dead.saturating_sub(dead_dropped));
         let height = self.space.shape.height(regions);
         let mut written = BTreeMap::new();
         for (id, (page, twin)) in &places.nodes {

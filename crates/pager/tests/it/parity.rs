@@ -10,7 +10,8 @@ use keepstone_pager::{
     Access, PageError, PageFile, PageFileOptions, PageRead, PageWrite, PageWriteExt, Parity, ScrubFinding,
     ScrubOptions, ScrubReport,
 };
-use keepstone_types::{Generation, PageRef};
+use keepstone_types::sync::Mutex;
+use keepstone_types::{Generation, PageRef, lock_rank};
 use keepstone_vfs::simulated::{Choose, Dice};
 use keepstone_vfs::{MemoryVfs, OpenOptions, Vfs, VfsFileExt};
 
@@ -350,7 +351,7 @@ fn two_losses_in_a_group_are_reported_with_both_pages() {
 fn what_is_damaged_under_load_is_healed_under_load() {
     const READERS: usize = 4;
     let (disk, file, mut live) = aged(21);
-    let published = Arc::new(std::sync::Mutex::new((file.root(), live.clone())));
+    let published = Arc::new(Mutex::new(lock_rank::MVCC_LAYERS, (file.root(), live.clone())));
     let (done, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let readers: Vec<_> = (0..READERS)
         .map(|number| {
@@ -359,7 +360,7 @@ fn what_is_damaged_under_load_is_healed_under_load() {
             std::thread::spawn(move || {
                 let mut dice = Dice::new(number as u64);
                 while !done.load(Ordering::Acquire) {
-                    let (_root, live) = published.lock().unwrap().clone();
+                    let (_root, live) = published.lock().clone();
                     for _ in 0..50 {
                         let (at, tag) = live[dice.choose(live.len() as u64) as usize];
                         assert!(reads_full(&file, at, tag), "{at}");
@@ -385,7 +386,7 @@ fn what_is_damaged_under_load_is_healed_under_load() {
     let (mut tag, mut dice, mut struck) = (1 << 40, Dice::new(77), 0);
     for _ in 0..60 {
         churn_when_free(&file, &mut live, &mut dice, &mut tag);
-        *published.lock().unwrap() = (file.root(), live.clone());
+        *published.lock() = (file.root(), live.clone());
         // One page of the newest generation; a second in its group is only struck when the first is whole again.
         let (at, _) = live[dice.choose(live.len() as u64) as usize];
         overwrite(&disk, at.page.get() as usize * PAGE + 100, &[0xEE; 300]);
