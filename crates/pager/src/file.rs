@@ -26,6 +26,9 @@ use crate::stats::{Counters, PageStats};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::writer::PageWriter;
 
+/// How long is waited before the space map is asked for again that somebody has for a moment.
+const BRIEFLY: std::time::Duration = std::time::Duration::from_micros(50);
+
 /// A file of pages. Clones are handles on the same open file.
 #[derive(Clone, Debug)]
 pub struct PageFile {
@@ -56,6 +59,8 @@ struct State {
     roots: VecDeque<(Generation, std::sync::Weak<Root>)>,
     /// `None` while a writer has it.
     space: Option<Space>,
+    /// Whether who has it repairs pages or looks at the headers, and will give it back in a moment.
+    brief: bool,
 }
 
 impl Inner {
@@ -82,7 +87,7 @@ impl Inner {
             max_pages: options.max_pages,
             poisoned: AtomicBool::new(false),
             report,
-            state: Mutex::new(lock_rank::PAGER_SPACE, State { root, roots, space: None }),
+            state: Mutex::new(lock_rank::PAGER_SPACE, State { root, roots, space: None, brief: false }),
         };
         inner.note_space(&space);
         inner.state.lock().space = Some(space);
@@ -106,15 +111,23 @@ impl Inner {
     }
 
     /// Gives the space map to a writer, with what nobody needs any more released.
-    pub(crate) fn take_space(&self) -> Result<(Space, Arc<Root>), PageError> {
+    pub(crate) fn take_space(&self, brief: bool) -> Result<(Space, Arc<Root>), PageError> {
         if self.access == Access::ReadOnly {
             return Err(PageError::ReadOnly { file: self.slots.place.file.clone() });
         }
         if self.poisoned.load(Ordering::Acquire) {
             return Err(PageError::Poisoned);
         }
-        let mut state = self.state.lock();
+        let mut state = loop {
+            let state = self.state.lock();
+            if state.space.is_some() || !state.brief {
+                break state;
+            }
+            drop(state);
+            std::thread::sleep(BRIEFLY);
+        };
         let mut space = state.space.take().ok_or(PageError::WriterBusy)?;
+        state.brief = brief;
         let oldest = state.oldest();
         let root = Arc::clone(&state.root);
         drop(state);
@@ -128,6 +141,7 @@ impl Inner {
         self.note_space(&space);
         let mut state = self.state.lock();
         state.space = Some(space);
+        state.brief = false;
         if let Some(root) = root {
             state.roots.push_back((root.generation(), Arc::downgrade(root)));
             let before = std::mem::replace(&mut state.root, Arc::clone(root));
@@ -195,7 +209,16 @@ impl PageFile {
     /// # Errors
     /// [`PageError::WriterBusy`], [`PageError::ReadOnly`], [`PageError::Poisoned`], [`PageError::LastGeneration`].
     pub fn begin(&self) -> Result<PageWriter, PageError> {
-        let (mut space, root) = self.inner.take_space()?;
+        self.begin_as(false)
+    }
+
+    /// As [`begin`](Self::begin), for who commits nothing: others who begin wait for it instead of being refused.
+    pub(crate) fn begin_briefly(&self) -> Result<PageWriter, PageError> {
+        self.begin_as(true)
+    }
+
+    fn begin_as(&self, brief: bool) -> Result<PageWriter, PageError> {
+        let (mut space, root) = self.inner.take_space(brief)?;
         self.inner.write_repairs(&mut space);
         let Some(generation) = root.generation().plus(1) else {
             self.inner.put_space(space, None);

@@ -147,7 +147,7 @@ mod tests {
         let at = |place| keepstone_types::PageRef {
             page: PageId::new(place).unwrap(),
             birth: keepstone_types::Generation::new(7).unwrap(),
-            checksum: place * 0x1_0001,
+            checksum: place.wrapping_mul(0x1_0001),
         };
         let mut block = crate::parity::Block::zero(8);
         for place in [35, 67] {

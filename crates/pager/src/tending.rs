@@ -28,6 +28,7 @@ impl PageFile {
     pub fn reserve(&self, slots: u64) -> Result<(), PageError> {
         let mut writer = self.begin()?;
         let space = writer.draft()?.space_mut();
+        space.lately.reserve(slots);
         let missing = slots.saturating_sub(space.available());
         let from = space.written();
         let to = from.saturating_add(missing);

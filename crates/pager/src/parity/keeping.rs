@@ -37,6 +37,8 @@ const LEFT_AT_ONCE: u32 = 1_024;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lately {
     pages: u64,
+    /// Slots that were asked to be kept ready.
+    reserved: u64,
 }
 
 impl Lately {
@@ -44,9 +46,14 @@ impl Lately {
         self.pages = pages.max(self.pages.saturating_mul(3) / 4);
     }
 
+    /// So many slots shall be kept ready: dead ones are made free for it before the file grows.
+    pub(crate) const fn reserve(&mut self, slots: u64) {
+        self.reserved = slots;
+    }
+
     /// Slots that shall be free or about to be.
     const fn wanted(self) -> u64 {
-        self.pages.saturating_mul(5) / 2 + 64
+        (self.pages.saturating_mul(5) / 2 + 64).saturating_add(self.reserved)
     }
 }
 

@@ -162,12 +162,70 @@ impl PageFile {
     /// As [`PageFile::begin`].
     pub fn repair(&self) -> Result<u64, PageError> {
         let before = self.inner.counters().repaired_pages.get();
-        drop(self.begin()?);
+        drop(self.begin_briefly()?);
         Ok(self.inner.counters().repaired_pages.get().saturating_sub(before))
     }
 
     /// Puts a rebuilt page among those that wait.
     pub(super) fn queue_repair(&self, what: Mended, at: PageRef, bytes: &ValueRef) {
         Arc::clone(&self.inner.slots).repairs.push(what, at, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use keepstone_types::StoreId;
+    use keepstone_vfs::{MemoryVfs, Vfs};
+
+    use super::*;
+    use crate::parity::Parity;
+    use crate::{PageFileOptions, PageRead, PageSize, PageWrite, PageWriteExt};
+
+    /// A page that was rebuilt, and whose slot has another page by the time it would be written: the other page.
+    fn overtaken() -> (PageFile, PageRef) {
+        let vfs: Arc<dyn Vfs> = Arc::new(MemoryVfs::new());
+        let options =
+            PageFileOptions::default().page_size(PageSize::KIB_4).cache_bytes(0).parity(Parity::Xor);
+        let file = PageFile::create(vfs, Path::new("/pages"), StoreId::from_bytes([7; 16]), options).unwrap();
+        let mut writer = file.begin().unwrap();
+        let old = writer.put(PageKind::FIRST_FREE, b"old").unwrap();
+        writer.commit(b"").unwrap();
+        let bytes = file.inner.slots.read_slot(old.page).unwrap().bytes;
+        let mut writer = file.begin().unwrap();
+        writer.free(old.page, old.birth).unwrap();
+        writer.commit(b"").unwrap();
+        let new = loop {
+            let mut writer = file.begin().unwrap();
+            let pages: Vec<PageRef> =
+                (0..400).map(|_| writer.put(PageKind::FIRST_FREE, b"new").unwrap()).collect();
+            writer.commit(b"").unwrap();
+            if let Some(new) = pages.iter().find(|at| at.page == old.page) {
+                break *new;
+            }
+            let mut writer = file.begin().unwrap();
+            pages.iter().for_each(|at| writer.free(at.page, at.birth).unwrap());
+            writer.commit(b"").unwrap();
+        };
+        file.queue_repair(Mended::Member, old, &bytes);
+        assert_eq!(file.repair().unwrap(), file.stats().repaired_pages);
+        (file, new)
+    }
+
+    #[test]
+    fn a_rebuilt_page_is_not_written_over_the_page_that_has_its_slot_now() {
+        let (file, new) = overtaken();
+        assert!(file.read(new).unwrap().payload().starts_with(b"new"));
+        assert_eq!((file.stats().repaired_pages, file.stats().damaged_pages), (0, 0));
+    }
+
+    #[test]
+    #[cfg(feature = "wrong-variants")]
+    fn writing_it_without_looking_again_is_caught() {
+        let (file, new) = wrong::with(Wrong::RepairDeadPage, overtaken);
+        // The page is lost, and found: it is rebuilt from its group.
+        assert!(file.read(new).unwrap().payload().starts_with(b"new"));
+        assert_eq!((file.stats().repaired_pages, file.stats().damaged_pages), (1, 1));
     }
 }

@@ -254,7 +254,7 @@ impl Scrub<'_> {
         let writable = self.file.inner.access == Access::Write;
         let mut writer = None;
         for _ in 0..HEADER_TRIES {
-            match self.file.begin() {
+            match self.file.begin_briefly() {
                 Ok(begun) => {
                     writer = Some(begun);
                     break;
@@ -305,7 +305,7 @@ impl Scrub<'_> {
             }
             return;
         };
-        let second = space.from_twin(at, twin, kind);
+        let second = space.read_twin(at, twin, kind);
         match (first, second) {
             (Ok(_), Ok(_)) => {}
             (Err(error), Ok((_, bytes))) => {

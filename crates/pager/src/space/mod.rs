@@ -260,7 +260,7 @@ impl Space {
             });
         };
         self.slots.counters.damaged_pages.add(1);
-        let (page, bytes) = self.from_twin(at, twin, kind).map_err(|found| {
+        let (page, bytes) = self.read_twin(at, twin, kind).map_err(|found| {
             self.slots.counters.unrepairable_pages.add(1);
             self.damaged(
                 at,
@@ -273,7 +273,7 @@ impl Space {
     }
 
     /// A page of the map from its second copy: the same payload in another slot, so the reference proves it.
-    pub(crate) fn from_twin(
+    pub(crate) fn read_twin(
         &self,
         at: PageRef,
         twin: PageId,
@@ -619,7 +619,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                let (space, _) = file.inner.take_space().unwrap();
+                let (space, _) = file.inner.take_space(false).unwrap();
                 space.check_invariants();
                 file.inner.put_space(space, None);
             }

@@ -109,11 +109,8 @@ fn mark_all(file: &PageFile, audit: &mut Audit) -> Result<(), PageError> {
 /// Nothing is lost and nothing is left over.
 fn is_sound(file: &PageFile) -> Result<(), Failure> {
     let report = file.audit(|audit| mark_all(file, audit)).map_err(unopenable)?;
-    match report.findings.first() {
-        Some(finding) => {
-            return Err(Failure::new(FailureKind::Orphan, format!("the audit finds {finding}")));
-        }
-        None => {}
+    if let Some(finding) = report.findings.first() {
+        return Err(Failure::new(FailureKind::Orphan, format!("the audit finds {finding}")));
     }
     // Everything that parity counts is on the disk, and comes to what the parity pages say.
     let scrub = file.scrub(&ScrubOptions::default(), |_| ControlFlow::Continue(())).map_err(unopenable)?;

@@ -36,7 +36,7 @@ fn open_as(disk: &MemoryVfs, access: Access) -> PageFile {
 
 fn scrub(file: &PageFile, repair: bool) -> ScrubReport {
     let report = file.scrub(&ScrubOptions::default().repair(repair), |_| ControlFlow::Continue(())).unwrap();
-    assert!(report.complete && report.headers == (report.headers));
+    assert!(report.complete && report.headers);
     report
 }
 
@@ -385,7 +385,8 @@ fn what_is_damaged_under_load_is_healed_under_load() {
     };
     let (mut tag, mut dice, mut struck) = (1 << 40, Dice::new(77), 0);
     for _ in 0..60 {
-        churn_when_free(&file, &mut live, &mut dice, &mut tag);
+        // Who repairs holds the writer for a moment: nobody is refused for that.
+        churn(&file, &mut live, &mut dice, 40, 0, &mut tag);
         *published.lock() = (file.root(), live.clone());
         // One page of the newest generation; a second in its group is only struck when the first is whole again.
         let (at, _) = live[dice.choose(live.len() as u64) as usize];
@@ -393,7 +394,7 @@ fn what_is_damaged_under_load_is_healed_under_load() {
         struck += 1;
         while !is_whole_on_disk(&disk, at) {
             // The writer's next generation writes what readers and the scrubber have found.
-            let _ = file.repair();
+            file.repair().unwrap();
             file.read(at).unwrap();
         }
     }
@@ -412,28 +413,6 @@ fn is_whole_on_disk(disk: &MemoryVfs, at: PageRef) -> bool {
     let mut page = [0; PAGE];
     slot.read_exact_at(&mut page, at.page.get() * PAGE as u64).unwrap();
     page[100..400] != [0xEE; 300]
-}
-
-/// As a layer above does that shares the file with a scrubber: whoever repairs holds the writer for a moment.
-fn churn_when_free(file: &PageFile, live: &mut Live, dice: &mut Dice, tag: &mut u64) {
-    let mut writer = loop {
-        match file.begin() {
-            Ok(writer) => break writer,
-            Err(PageError::WriterBusy) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    };
-    for _ in 0..40 {
-        let place = dice.choose(live.len() as u64) as usize;
-        let (old, _) = live[place];
-        if old.birth == writer.generation() {
-            continue;
-        }
-        writer.free(old.page, old.birth).unwrap();
-        *tag += 1;
-        live[place] = (writer.put(KIND, &full(*tag)).unwrap(), *tag);
-    }
-    writer.commit(b"").unwrap();
 }
 
 /// On, off and on again, step by step, with commits between, opened again after each: nothing is lost, and what is counted is
@@ -537,41 +516,4 @@ fn a_scrub_reads_past_the_cache_of_the_system() {
     other.write_all_at(&[1; 64], at.page.get() * PAGE as u64 + 77).unwrap();
     assert_eq!(scrub(&file, true).finding_count, 1);
     assert_whole(&file);
-}
-
-/// Found damaged, rebuilt, and before it is written the slot is given to another page.
-#[test]
-fn a_rebuilt_page_is_not_written_over_the_page_that_has_its_slot_now() {
-    let outcome = || {
-        let (disk, file, mut live) = aged(2);
-        let mut reader = None;
-        let (mut tag, mut dice) = (1 << 40, Dice::new(6));
-        let gone = live[5].0;
-        overwrite(&disk, gone.page.get() as usize * PAGE + 60, &[0xAA; 32]);
-        // Rebuilt while a generation is being built: it waits for the next.
-        let mut writer = file.begin().unwrap();
-        assert!(reads_full(&file, gone, live[5].1));
-        writer.free(gone.page, gone.birth).unwrap();
-        live.remove(5);
-        writer.commit(b"").unwrap();
-        // Read again each time by one who has the old reference, until the slot is somebody else's.
-        for _ in 0..200 {
-            let writer = file.begin().unwrap();
-            let found = file.read(gone);
-            drop(writer);
-            if matches!(found, Err(PageError::Superseded { .. })) {
-                reader = Some(());
-                break;
-            }
-            let again = file.begin().unwrap();
-            drop(file.read(gone));
-            drop(again);
-            churn(&file, &mut live, &mut dice, 150, 0, &mut tag);
-        }
-        assert!(reader.is_some(), "the slot is used again");
-        let report = scrub(&file, false);
-        (report.finding_count, file.stats())
-    };
-    let (findings, _) = outcome();
-    assert_eq!(findings, 0);
 }
