@@ -517,3 +517,18 @@ fn a_scrub_reads_past_the_cache_of_the_system() {
     assert_eq!(scrub(&file, true).finding_count, 1);
     assert_whole(&file);
 }
+
+/// Random changes reach a size that stays, and write few parity pages: dead members leave as fast as pages die.
+#[test]
+fn random_changes_reach_a_steady_size() {
+    let (_disk, file) = create_with_parity();
+    let (mut live, mut tag, mut dice) = (Live::new(), 0, Dice::new(21));
+    churn(&file, &mut live, &mut dice, 0, 700, &mut tag);
+    for _ in 0..60 {
+        churn(&file, &mut live, &mut dice, 60, 0, &mut tag);
+    }
+    let stats = file.stats();
+    println!("{stats:?}");
+    assert!(stats.file_bytes / PAGE as u64 <= 1_400, "{stats:?}");
+    assert!(stats.parity_pages_written <= 60 * 60 / 4, "{stats:?}");
+}
