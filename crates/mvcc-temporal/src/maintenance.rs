@@ -1,7 +1,9 @@
 //! Maintenance that somebody asks for: compaction, and collecting pages that nothing leads to.
 
+use std::ops::ControlFlow;
+
 use keepstone_btree::{TreeRoot, relocate, relocate_without_values};
-use keepstone_pager::{Audit, AuditReport};
+use keepstone_pager::{Audit, AuditReport, Parity, ScrubOptions, ScrubProgress, ScrubReport};
 use keepstone_types::PageId;
 
 use crate::check::pages::mark_tree;
@@ -97,6 +99,44 @@ impl Database {
         report.rebuilt = true;
         report.freed = rebuilt.freed;
         Ok(report)
+    }
+}
+
+impl Database {
+    /// Turns parity of pages on or off, in commits of the page file alone; readers and writers go on meanwhile. What is left
+    /// after an error is done by the checkpoints to come.
+    ///
+    /// # Errors
+    /// As a checkpoint.
+    pub fn set_parity(&self, on: bool) -> Result<(), CheckpointError> {
+        let inner = &self.inner;
+        let _call = inner.shared.enter()?;
+        if inner.shared.read_only {
+            return Err(CheckpointError::ReadOnly);
+        }
+        let _running = inner.checkpointer.begin();
+        let pages = ground(inner)?.pages().clone();
+        let parity = if on { Parity::Xor } else { Parity::Off };
+        let done = pages.set_parity(parity).map_err(CheckpointError::from_page);
+        // It committed by itself.
+        reload(inner)?;
+        done
+    }
+
+    /// Reads every page past the system's cache, holds it against all that is known of it, and repairs it if asked for.
+    /// Readers, writers and checkpoints go on meanwhile. `progress` is called after each read and can end it.
+    ///
+    /// # Errors
+    /// When the store is closed, or the free-space map cannot be read; damage is in the report.
+    pub fn scrub(
+        &self,
+        options: &ScrubOptions,
+        progress: impl FnMut(&ScrubProgress) -> ControlFlow<()>,
+    ) -> Result<ScrubReport, CheckpointError> {
+        let inner = &self.inner;
+        let _call = inner.shared.enter()?;
+        let pages = ground(inner)?.pages().clone();
+        pages.scrub(options, progress).map_err(CheckpointError::from_page)
     }
 }
 
