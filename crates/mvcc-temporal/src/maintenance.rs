@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use keepstone_btree::{TreeRoot, relocate, relocate_without_values};
-use keepstone_pager::{Audit, AuditReport, Parity, ScrubOptions, ScrubProgress, ScrubReport};
+use keepstone_pager::{Audit, AuditReport, Parity};
+pub use keepstone_pager::{ScrubOptions, ScrubProgress, ScrubReport};
 use keepstone_types::PageId;
 
 use crate::check::pages::mark_tree;
