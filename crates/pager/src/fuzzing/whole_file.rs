@@ -3,9 +3,10 @@
 //! What is checked, whatever was changed:
 //! * Opening never panics, and for reading it writes nothing.
 //! * What opens reads each page as it was written, or says that it is damaged.
-//! * The audit and the writer never panic; what the writer commits is there when the file is opened again.
+//! * The audit, the scrub and the writer never panic, and a repair takes nothing; what the writer commits is there when the file is opened again.
 //! * A map made anew from what is reachable is sound.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +22,7 @@ use crate::header::{self, HEADER_LEN, HEADER_SLOTS};
 use crate::layout::{self, PageSize, header_seed, page_seed};
 use crate::options::{Access, PageFileOptions};
 use crate::page::PageKind;
+use crate::parity::{Parity, ScrubOptions};
 use crate::prologue::{self, PROLOGUE_SLOTS};
 use crate::{directory, region};
 
@@ -41,7 +43,7 @@ fn store() -> StoreId {
 }
 
 fn options() -> PageFileOptions {
-    PageFileOptions::default().page_size(PageSize::KIB_4).cache_bytes(0).max_pages(4_096)
+    PageFileOptions::default().page_size(PageSize::KIB_4).cache_bytes(0).max_pages(4_096).parity(Parity::Xor)
 }
 
 fn payload(tag: usize) -> Vec<u8> {
@@ -177,7 +179,8 @@ fn sound_pages(file: &PageFile) -> Vec<PageRef> {
                 sound.push(*at);
             }
             Err(error) => {
-                assert!(matches!(error, PageError::Damaged { .. } | PageError::Superseded { .. }), "{error}")
+                let is_known = error.is_damage() || matches!(error, PageError::Superseded { .. });
+                assert!(is_known, "{error}");
             }
         }
     }
@@ -194,12 +197,21 @@ fn audit(file: &PageFile, pages: &[PageRef]) -> u64 {
     report.map_or(1, |report| report.finding_count)
 }
 
+/// A scrub ends, whatever it finds.
+fn scrub(file: &PageFile, repair: bool) {
+    let options = ScrubOptions::default().repair(repair);
+    if let Ok(report) = file.scrub(&options, |_| ControlFlow::Continue(())) {
+        assert!(report.complete && report.unrepairable <= report.finding_count);
+    }
+}
+
 fn check(bytes: &[u8]) {
     let (disk, shared) = disk_with(bytes);
     let read_only = open(&shared, Access::ReadOnly);
     if let Some(file) = &read_only {
         let pages = sound_pages(file);
         audit(file, &pages);
+        scrub(file, false);
     }
     assert!(disk.read_file(Path::new(FILE), 1 << 20).unwrap() == bytes, "reading changed something");
     let Some(file) = open(&shared, Access::Write) else {
@@ -207,6 +219,8 @@ fn check(bytes: &[u8]) {
         return;
     };
     let pages = sound_pages(&file);
+    scrub(&file, true);
+    assert!(sound_pages(&file).len() >= pages.len(), "a repair took nothing");
     writes(&file, &shared);
     // From the same bytes again, the map is made anew.
     let (_disk, shared) = disk_with(bytes);
