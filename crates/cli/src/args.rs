@@ -86,6 +86,8 @@ pub(crate) enum StoreCommand {
     Compact(JsonOnly),
     /// Fold the log into the page file now
     Checkpoint(JsonOnly),
+    /// Read every page from the disk, hold it against its parity, and rebuild what is damaged
+    Scrub(ScrubArgs),
 }
 
 impl StoreCommand {
@@ -112,6 +114,7 @@ impl StoreCommand {
             Self::Gc(_) => "gc",
             Self::Compact(_) => "compact",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Scrub(_) => "scrub",
         }
     }
 
@@ -138,7 +141,8 @@ impl StoreCommand {
             | Self::Stats(_)
             | Self::Gc(_)
             | Self::Compact(_)
-            | Self::Checkpoint(_) => false,
+            | Self::Checkpoint(_)
+            | Self::Scrub(_) => false,
         }
     }
 }
@@ -252,6 +256,17 @@ pub(crate) struct InitArgs {
     /// How long versions that are not the newest are kept: a time as 7d, 12h, 30m or 45s, forever, or none [default: 7d]
     #[arg(long, value_name = "DURATION|forever|none")]
     pub(crate) retention: Option<Retention>,
+    /// Whether damaged pages can be rebuilt, at 1/32 more space
+    #[arg(long, value_enum)]
+    pub(crate) parity: Option<ParityName>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ParityName {
+    /// Damage is found and reported
+    Off,
+    /// One damaged page of each group of 33 is rebuilt
+    Xor,
 }
 
 fn page_size(text: &str) -> Result<u64, String> {
@@ -435,6 +450,22 @@ pub(crate) struct GcArgs {
     /// Make the free-space map anew if anything is found
     #[arg(long)]
     pub(crate) apply: bool,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    /// Only look, and repair nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Megabytes to read in a second at most, so that others can read too; 0 for no limit
+    #[arg(long, value_name = "MB", default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// Keep parity of the pages from now on, or no longer, before anything is read
+    #[arg(long, value_enum)]
+    pub(crate) parity: Option<ParityName>,
     /// Print one line of JSON
     #[arg(long)]
     pub(crate) json: bool,

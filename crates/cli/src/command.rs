@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::args::{Cli, Command, StoreCommand};
 use crate::exit::{Code, Outcome};
 use crate::session::Session;
-use crate::{branch, check, demo, export, import, link, maintenance, node, output, stats, versions};
+use crate::{branch, check, demo, export, import, link, maintenance, node, output, scrub, stats, versions};
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
@@ -88,5 +88,6 @@ fn run_on_store(command: &StoreCommand, session: &Session) -> Outcome {
         StoreCommand::Gc(args) => maintenance::gc(session, args),
         StoreCommand::Compact(args) => maintenance::compact(session, args),
         StoreCommand::Checkpoint(args) => maintenance::checkpoint(session, args),
+        StoreCommand::Scrub(args) => scrub::run(session, args),
     }
 }

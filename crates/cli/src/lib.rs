@@ -22,6 +22,7 @@ mod link;
 mod maintenance;
 mod node;
 mod output;
+mod scrub;
 mod session;
 mod stats;
 mod versions;

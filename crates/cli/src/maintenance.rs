@@ -1,8 +1,8 @@
 //! The commands that change how a store lies on disk and not what it says: init, checkpoint, compact, gc.
 
-use keepstone::{Durability, Existence};
+use keepstone::{Durability, Existence, Parity};
 
-use crate::args::{DurabilityName, GcArgs, InitArgs, JsonOnly};
+use crate::args::{DurabilityName, GcArgs, InitArgs, JsonOnly, ParityName};
 use crate::exit::Outcome;
 use crate::json::{self, Object};
 use crate::output::{self, Progress, bytes, count, duration, thousands};
@@ -20,9 +20,20 @@ pub(crate) fn init(session: &Session, args: &InitArgs) -> Outcome {
     if let Some(retention) = args.retention {
         options = options.retention(retention);
     }
+    if let Some(name) = args.parity {
+        options = options.parity(parity(name));
+    }
     let store = session.open_as(&options)?;
     output::say(format_args!("created the store {}", session.dir.display()))?;
     Ok(store.close()?)
+}
+
+/// What the setting is called.
+pub(crate) const fn parity(name: ParityName) -> Parity {
+    match name {
+        ParityName::Off => Parity::Off,
+        ParityName::Xor => Parity::Xor,
+    }
 }
 
 const fn durability(name: DurabilityName) -> Durability {

@@ -8,7 +8,7 @@ use keepstone_types::StoreId;
 
 use crate::change_error::WriteError;
 use crate::error_map::{commit_error, read_error};
-use crate::options::{Access, Durability, Existence, Recovery, Retention, StoreOptions};
+use crate::options::{Access, Durability, Existence, Parity, Recovery, Retention, StoreOptions};
 use crate::store::StoreInner;
 use crate::sync::Arc;
 use crate::txn::{Committed, Isolation, Receipt, Txn, TxnOptions};
@@ -61,6 +61,7 @@ pub(crate) fn options(options: &StoreOptions) -> mvcc::DatabaseOptions {
         .transaction_memory_bytes(size(options.transaction_memory_bytes))
         .queue_entries_max(size(options.memory_entries_max))
         .queue_bytes_max(size(options.memory_bytes_max))
+        .parity(options.parity == Parity::Xor)
         .page_size(u32::try_from(options.page_size).unwrap_or(u32::MAX))
         .cache_bytes(options.cache_bytes)
         .checkpoint(checkpoints(options))

@@ -1,16 +1,13 @@
 //! Keepstone: an embedded store of nodes, links, fingerprints and embeddings; every commit is a version to be read again.
 //!
-//! **Concept.** A [`Store`] holds [`Collection`]s of [`Node`]s: a body of any serde type under a key, with a 128-bit id, a
-//! label, numbers, a binary [`Fingerprint`] and an embedding, and [`Link`]s with a verb and a weight, readable from both ends.
-//! [`Store::write`] changes any number in one transaction; [`Read`] reads them through the store (now), a [`Snapshot`] (then),
-//! a [`Txn`] (with its own writes) or a [`Branch`] (what if).
+//! **Concept.** A [`Store`] holds [`Collection`]s of [`Node`]s: a body of any serde type under a key, with id, label, numbers,
+//! [`Fingerprint`] and embedding, and [`Link`]s with a verb and a weight, readable from both ends. [`Store::write`] changes any
+//! number in one transaction; [`Read`] reads through the store (now), a [`Snapshot`] (then), a [`Txn`] or a [`Branch`] (what if).
 //!
-//! **Guarantees.** When a commit returns it is on stable storage (at `Durability::Normal`, the default) and visible.
-//! Transactions are serializable unless told otherwise. Both ends of a link change in one commit, and deleting a node
-//! ends its links. A reader sees one version, whole: never half a commit, half a node or half a fingerprint.
+//! **Guarantees.** When a commit returns it is on stable storage (at `Durability::Normal`, the default) and visible. It is
+//! serializable unless told otherwise. Both ends of a link change, and end, in one commit. A reader sees one version, whole.
 //!
 //! **Limits.** Old versions stay as the [`Retention`] says; one process writes at a time; [`limits`] has what is refused.
-//!
 //! ```
 //! use keepstone::{NodePatch, Store};
 //!
@@ -88,8 +85,11 @@ pub use keepstone_types::{
 pub use keepstone_vfs::{MemoryVfs, OsVfs, Vfs};
 pub use link::{Direction, Link};
 pub use maintenance::{CheckpointReport, CompactReport, GcReport, MaintenanceError, RepairReport};
+pub use maintenance::{ScrubOptions, ScrubProgress, ScrubReport};
 pub use node::{Node, NodePatch};
-pub use options::{Access, Durability, Existence, ParseRetentionError, Recovery, Retention, StoreOptions};
+pub use options::{
+    Access, Durability, Existence, Parity, ParseRetentionError, Recovery, Retention, StoreOptions,
+};
 pub use read::Read;
 pub use recovery::RecoveryReport;
 pub use settings::{Range, SettingError, SettingInfo, SettingWarning};

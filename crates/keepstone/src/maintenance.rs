@@ -1,5 +1,8 @@
 //! Looking after a store: checkpoints, compaction, collecting pages, repair.
 
+mod scrub;
+
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,6 +11,8 @@ use crate::check::CheckReport;
 use crate::error::{ErrorKind, ReadError, Source};
 use crate::error_map::maintenance_error;
 use crate::store::Store;
+
+pub use scrub::{ScrubOptions, ScrubProgress, ScrubReport};
 
 /// Why maintenance was not done, or not to its end. What it had done stands and the next goes on from there; nothing that
 /// was committed is lost.
@@ -146,7 +151,9 @@ pub struct GcReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// What a check found before anything was done.
+    /// What a scrub found and rebuilt, before all else.
+    pub scrub: ScrubReport,
+    /// What a check found after that, before anything else was done.
     pub before: CheckReport,
     /// What making the free-space map anew did; `None` when it was not the only thing wrong, or nothing was.
     pub gc: Option<GcReport>,
@@ -159,7 +166,9 @@ impl RepairReport {
     #[must_use]
     pub fn repaired(&self) -> Vec<String> {
         let gone = self.before.findings.iter().filter(|finding| !self.after.findings.contains(finding));
-        gone.map(ToString::to_string).collect()
+        let rebuilt = Some(self.scrub.repaired).filter(|pages| *pages > 0);
+        let rebuilt = rebuilt.map(|pages| format!("{pages} pages were rebuilt from their parity"));
+        rebuilt.into_iter().chain(gone.map(ToString::to_string)).collect()
     }
 }
 
@@ -243,9 +252,9 @@ impl Store {
         })
     }
 
-    /// Checks the store, and when all that is wrong is the free-space map, makes it anew and checks again. Damage of
-    /// anything else is only reported: what a damaged page held cannot be made up. What the log can heal of itself was
-    /// healed when the store was opened for writing, see [`Store::recovery`].
+    /// Scrubs the store, which rebuilds what parity can, and checks it; when all that is wrong then is the free-space map,
+    /// makes that anew and checks again. Damage of anything else is only reported: what a damaged page held cannot be made
+    /// up. What the log can heal of itself was healed when the store was opened for writing, see [`Store::recovery`].
     ///
     /// # Errors
     /// When the disk fails, or the store is read-only or closed.
@@ -253,11 +262,12 @@ impl Store {
         if self.is_read_only() {
             return Err(MaintenanceError::ReadOnly);
         }
+        let scrub = self.scrub(&ScrubOptions::default(), |_| ControlFlow::Continue(()))?;
         let before = self.check()?;
         if !before.is_only_free_space() {
-            return Ok(RepairReport { after: before.clone(), before, gc: None });
+            return Ok(RepairReport { scrub, after: before.clone(), before, gc: None });
         }
         let gc = self.gc(false)?;
-        Ok(RepairReport { before, gc: Some(gc), after: self.check()? })
+        Ok(RepairReport { scrub, before, gc: Some(gc), after: self.check()? })
     }
 }

@@ -129,6 +129,27 @@ impl fmt::Display for Retention {
     }
 }
 
+/// Whether what is damaged in the page file can be rebuilt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Parity {
+    /// It cannot: it is found and reported.
+    #[default]
+    Off,
+    /// One page of each group of 33 can: the XOR of 32 pages is kept in another one.
+    Xor,
+}
+
+/// As the setting is written.
+impl fmt::Display for Parity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Xor => "xor",
+        })
+    }
+}
+
 /// A text that says no retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {}", RETENTION_WORDS)]
@@ -198,6 +219,7 @@ pub struct StoreOptions {
     pub(crate) recovery: Recovery,
     /// `None` takes what the store was made with.
     pub(crate) retention: Option<Retention>,
+    pub(crate) parity: Parity,
     pub(crate) page_size: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) checkpoint_memory_bytes: u64,
@@ -229,6 +251,7 @@ impl Default for StoreOptions {
             durability: None,
             recovery: Recovery::default(),
             retention: None,
+            parity: Parity::default(),
             page_size: 8_192,
             cache_bytes: 64 << 20,
             checkpoint_memory_bytes: 64 << 20,
@@ -351,6 +374,12 @@ impl StoreOptions {
     /// what the store was made with, and seven days for a new one.
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention: Some(retention), ..self }
+    }
+
+    /// Whether a new store keeps parity of its pages. A store that is there keeps what it was made with, until
+    /// [`Store::set_parity`] says otherwise.
+    pub fn parity(self, parity: Parity) -> Self {
+        Self { parity, ..self }
     }
 
     /// Bytes of a page of a new store: 4,096, 8,192 (the default) or 16,384. A store that is there keeps what it was made

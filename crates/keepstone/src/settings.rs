@@ -6,7 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::options::{Access, Durability, Existence, RETENTION_WORDS, Recovery, Retention, StoreOptions};
+use crate::options::{
+    Access, Durability, Existence, Parity, RETENTION_WORDS, Recovery, Retention, StoreOptions,
+};
 
 /// A setting that is out of its range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,7 +177,7 @@ fn parse_durability(text: &str) -> Option<Durability> {
 const THIRTY_DAYS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Every setting, in the order in which errors are found.
-pub(crate) const SETTINGS: [Setting; 25] = [
+pub(crate) const SETTINGS: [Setting; 26] = [
     words("existence", "KEEPSTONE_EXISTENCE", "create, must-exist or create-if-missing", |options, text| {
         put(
             &mut options.existence,
@@ -217,6 +219,16 @@ pub(crate) const SETTINGS: [Setting; 25] = [
     }),
     words("retention", "KEEPSTONE_RETENTION", RETENTION_WORDS, |options, text| {
         put(&mut options.retention, text.parse().ok().map(Some))
+    }),
+    words("parity", "KEEPSTONE_PARITY", "off or xor", |options, text| {
+        put(
+            &mut options.parity,
+            match text {
+                "off" => Some(Parity::Off),
+                "xor" => Some(Parity::Xor),
+                _ => None,
+            },
+        )
     }),
     one_of(
         "page_size",

@@ -266,6 +266,14 @@ fn pages_by_name(pages: &mvcc::PageStats) -> BTreeMap<&'static str, u64> {
         ("pending_slots", pages.pending_slots),
         ("free_slots", pages.free_slots),
         ("file_bytes", pages.file_bytes),
+        ("dead_slots", pages.dead_slots),
+        ("damaged_pages", pages.damaged_pages),
+        ("repaired_pages", pages.repaired_pages),
+        ("unrepairable_pages", pages.unrepairable_pages),
+        ("failed_repairs", pages.failed_repairs),
+        ("scrubbed_pages", pages.scrubbed_pages),
+        ("parity_pages_written", pages.parity_pages_written),
+        ("parity_pages_read", pages.parity_pages_read),
     ])
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::checkpoint;
 use super::crash::{self, Killed};
+use super::damage;
 use super::questions::Graph;
 use super::source::{self, Source};
 use super::summary::{Numbers, Page};
@@ -303,6 +304,8 @@ fn aftermath(
     tell_damages("every page read from disk again", &found_after, page);
     damages.extend(found_after);
     store.close()?;
+    output::remark("flipping bits in the page file, and having it heal ...");
+    let healed = damage::damage_and_heal(dir, page)?;
     Ok(Numbers {
         nodes: u64::try_from(source.graph.crates.len()).unwrap_or(u64::MAX),
         links: u64::try_from(source.graph.link_count()).unwrap_or(u64::MAX),
@@ -314,6 +317,7 @@ fn aftermath(
         time_travel_equal: told.time_travel_equal && still_equal,
         check_errors: u64::try_from(damages.len()).unwrap_or(u64::MAX),
         folded,
+        healed,
         elapsed: started.elapsed(),
     })
 }

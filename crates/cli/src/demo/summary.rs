@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::checkpoint::Folded;
+use super::damage::Healed;
 use crate::json::{self, Object};
 
 /// What a program reads.
@@ -18,6 +19,7 @@ pub(super) struct Numbers {
     pub(super) time_travel_equal: bool,
     pub(super) check_errors: u64,
     pub(super) folded: Folded,
+    pub(super) healed: Healed,
     pub(super) elapsed: Duration,
 }
 
@@ -40,6 +42,9 @@ impl Numbers {
         json::write_seconds(object.field("open_pages_seconds"), self.folded.open_pages);
         object.plain("log_bytes", self.folded.log_bytes);
         object.plain("page_bytes", self.folded.page_bytes);
+        object.plain("damaged_pages", self.healed.damaged);
+        object.plain("repaired_pages", self.healed.repaired);
+        object.plain("export_equal_after_repair", self.healed.export_equal);
         json::write_f64(object.field("seconds"), (self.elapsed.as_secs_f64() * 1e3).round() / 1e3);
         object.end();
         line
@@ -60,6 +65,13 @@ impl Numbers {
         if !self.is_checkpoint_equal() {
             let differ = self.folded.versions.saturating_sub(self.folded.versions_equal);
             return Some(format!("{differ} versions read differently after a checkpoint"));
+        }
+        let Healed { damaged, repaired, export_equal } = self.healed;
+        if damaged == 0 || repaired != damaged {
+            return Some(format!("{repaired} of {damaged} damaged pages were rebuilt"));
+        }
+        if !export_equal {
+            return Some("the store does not say what it said before it was damaged and healed".to_owned());
         }
         (!self.time_travel_equal).then(|| "an old version does not read as it was".to_owned())
     }
@@ -125,13 +137,14 @@ mod tests {
                 log_bytes: 1_048_576,
                 page_bytes: 2_097_152,
             },
+            healed: Healed { damaged: 32, repaired: 32, export_equal: true },
             elapsed: Duration::from_micros(1_234_567),
         }
     }
 
     #[test]
     fn the_line_of_json_is_the_promised_one() {
-        let expected = r#"{"nodes":217,"links":843,"commits":300,"versions":302,"acked":250,"recovered":250,"lost":0,"time_travel_equal":true,"check_errors":0,"checkpoint_equal":true,"open_log_seconds":0.012345,"open_pages_seconds":0.0015,"log_bytes":1048576,"page_bytes":2097152,"seconds":1.235}"#;
+        let expected = r#"{"nodes":217,"links":843,"commits":300,"versions":302,"acked":250,"recovered":250,"lost":0,"time_travel_equal":true,"check_errors":0,"checkpoint_equal":true,"open_log_seconds":0.012345,"open_pages_seconds":0.0015,"log_bytes":1048576,"page_bytes":2097152,"damaged_pages":32,"repaired_pages":32,"export_equal_after_repair":true,"seconds":1.235}"#;
         assert_eq!(numbers().json(), expected);
     }
 
@@ -145,6 +158,14 @@ mod tests {
         let differs = Numbers { folded, ..numbers() }.broken_promise().unwrap();
         assert_eq!(differs, "2 versions read differently after a checkpoint");
         assert!(Numbers { time_travel_equal: false, ..numbers() }.broken_promise().is_some());
+        let healed = |healed| Numbers { healed, ..numbers() }.broken_promise();
+        let unhealed = healed(Healed { repaired: 31, ..numbers().healed }).unwrap();
+        assert_eq!(unhealed, "31 of 32 damaged pages were rebuilt");
+        assert!(
+            healed(Healed { damaged: 0, repaired: 0, export_equal: true }).is_some(),
+            "nothing was shown"
+        );
+        assert!(healed(Healed { export_equal: false, ..numbers().healed }).is_some());
     }
 
     #[test]

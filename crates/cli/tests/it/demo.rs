@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::{Run, json, keepstone};
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 18] = [
     "nodes",
     "links",
     "commits",
@@ -19,6 +19,9 @@ const FIELDS: [&str; 15] = [
     "open_pages_seconds",
     "log_bytes",
     "page_bytes",
+    "damaged_pages",
+    "repaired_pages",
+    "export_equal_after_repair",
     "seconds",
 ];
 
@@ -53,6 +56,9 @@ fn keeps_its_promises(run: &Run) {
     assert_eq!(numbers["checkpoint_equal"], serde_json::json!(true), "{line}");
     assert!(number("open_pages_seconds") > 0.0 && number("open_log_seconds") > 0.0, "{line}");
     assert!(number("page_bytes") > 100_000.0 && number("log_bytes") > 0.0, "{line}");
+    assert!(number("damaged_pages") >= 20.0, "{line}");
+    assert_eq!(numbers["repaired_pages"], numbers["damaged_pages"], "{line}");
+    assert_eq!(numbers["export_equal_after_repair"], serde_json::json!(true), "{line}");
     assert_eq!(numbers.as_object().unwrap().len(), FIELDS.len());
     let places: Vec<_> = FIELDS.iter().map(|field| line.find(&format!("\"{field}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{line}");

@@ -19,5 +19,6 @@ mod maintenance;
 mod nodes;
 mod processes;
 mod readme;
+mod scrub;
 mod support;
 mod versions;

@@ -1,0 +1,96 @@
+//! scrub, and check --repair, on stores whose pages were damaged.
+
+use std::fs;
+
+use crate::support::{Cli, json};
+
+const PAGE_BYTES: usize = 8_192;
+const GROUPS: usize = 32;
+
+/// A closed store with some hundred pages, all folded.
+fn store(parity: &str) -> Cli {
+    let cli = Cli::without_store();
+    cli.ok(["init", "--parity", parity]);
+    let lines: String = (0..3_000)
+        .map(|number| format!("{{\"key\":\"node-{number:05}\",\"body\":\"{}\"}}\n", "x".repeat(300)))
+        .collect();
+    let file = cli.dir().with_extension("jsonl");
+    fs::write(&file, lines).unwrap();
+    cli.ok(["import", file.to_str().unwrap()]);
+    cli.ok(["compact"]);
+    cli
+}
+
+/// Flips a bit in pages with content: one in each of so many groups, or two in one.
+fn damage(cli: &Cli, groups: usize, in_each: usize) -> usize {
+    let path = cli.dir().join("pages");
+    let mut bytes = fs::read(&path).unwrap();
+    let mut flipped = 0;
+    for group in 0..groups {
+        let slots = (group..bytes.len() / PAGE_BYTES).step_by(GROUPS);
+        let with_content: Vec<_> =
+            slots.filter(|slot| bytes[slot * PAGE_BYTES + 14] >= 16).take(in_each).collect();
+        for slot in with_content {
+            bytes[slot * PAGE_BYTES + 1_000] ^= 4;
+            flipped += 1;
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    flipped
+}
+
+#[test]
+fn a_scrub_finds_and_rebuilds_a_page_in_each_group() {
+    let cli = store("xor");
+    let before = cli.ok(["export"]);
+    assert!(cli.ok(["scrub"]).contains("0 things are wrong"));
+    let flipped = damage(&cli, 20, 1);
+    assert!(flipped >= 10, "{flipped}");
+    let message = cli.fails(3, ["scrub", "--dry-run"]);
+    assert!(message.contains("scrub") && message.contains("page"), "{message}");
+    let found = json(&cli.ok(["scrub", "--json"]));
+    // Some of the pages may have been free.
+    let count = usize::try_from(found["finding_count"].as_u64().unwrap()).unwrap();
+    assert!((8..=flipped).contains(&count), "{flipped} of {found}");
+    assert_eq!(found["repaired"], found["finding_count"], "{found}");
+    assert_eq!((&found["unrepairable"], &found["complete"]), (&0.into(), &true.into()), "{found}");
+    assert!(cli.ok(["scrub", "--dry-run"]).contains("0 things are wrong"));
+    assert_eq!(cli.ok(["export"]), before);
+}
+
+#[test]
+fn check_repairs_what_parity_can_rebuild() {
+    let cli = store("xor");
+    let before = cli.ok(["export"]);
+    let flipped = damage(&cli, 10, 1);
+    assert!(flipped >= 4, "{flipped}");
+    let said = cli.ok(["check", "--repair"]);
+    assert!(said.contains("pages were rebuilt from their parity") && said.contains("no damage"), "{said}");
+    assert!(cli.ok(["scrub", "--dry-run"]).contains("0 things are wrong"));
+    assert_eq!(cli.ok(["export"]), before);
+}
+
+#[test]
+fn two_losses_in_a_group_are_named_and_nothing_is_guessed() {
+    let cli = store("xor");
+    assert_eq!(damage(&cli, 1, 2), 2);
+    let pages = fs::read(cli.dir().join("pages")).unwrap();
+    let message = cli.fails(3, ["scrub"]);
+    assert!(message.matches("page ").count() >= 2 && message.contains("restore a copy"), "{message}");
+    let after = fs::read(cli.dir().join("pages")).unwrap();
+    let changed = pages.chunks(PAGE_BYTES).zip(after.chunks(PAGE_BYTES)).filter(|(a, b)| a != b).count();
+    assert!(changed <= 4, "{changed} slots changed, more than copies of the header");
+}
+
+#[test]
+fn without_parity_damage_is_reported_until_it_is_turned_on() {
+    let cli = store("off");
+    let found = json(&cli.ok(["scrub", "--parity", "xor", "--json"]));
+    assert_eq!(found["finding_count"], 0, "{found}");
+    damage(&cli, 5, 1);
+    assert_eq!(json(&cli.ok(["scrub", "--json"]))["repaired"], 5);
+    cli.ok(["scrub", "--parity", "off"]);
+    damage(&cli, 1, 1);
+    let message = cli.fails(3, ["scrub"]);
+    assert!(message.contains("no parity is kept of it"), "{message}");
+}
