@@ -3,7 +3,7 @@
 use keepstone::{CheckReport, OpenError, RecoveryReport, Store};
 
 use crate::args::CheckArgs;
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Code, Failure, HELP_WITH_LOSS, Outcome};
 use crate::json::{self, Object};
 use crate::output::{self, Output, Progress, count};
 use crate::session::{self, Session};
@@ -74,7 +74,7 @@ fn is_log_damage(error: &OpenError) -> bool {
 
 fn what_helps(session: &Session, report: &CheckReport, is_read_only: bool) -> String {
     if !report.is_only_free_space() {
-        return "restore a copy, or export what can be read: keepstone export".to_owned();
+        return HELP_WITH_LOSS.to_owned();
     }
     let repair = format!("nothing stored is lost: keepstone -s {} check --repair", session.dir.display());
     if is_read_only { format!("{repair}, when no other process writes") } else { repair }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+/// What helps when something stored is lost.
+pub(crate) const HELP_WITH_LOSS: &str = "restore a copy, or export what can be read: keepstone export";
+
 /// The exit codes of the command line; their numbers are a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {

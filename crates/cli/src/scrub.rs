@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use keepstone::{ScrubOptions, ScrubReport};
 
 use crate::args::ScrubArgs;
-use crate::exit::{Code, Failure, Outcome};
+use crate::exit::{Code, Failure, HELP_WITH_LOSS, Outcome};
 use crate::json::{self, Object};
 use crate::maintenance::parity;
 use crate::output::{self, Output, Progress, bytes, count, duration};
@@ -43,7 +43,7 @@ pub(crate) fn run(session: &Session, args: &ScrubArgs) -> Outcome {
 
 fn what_helps(session: &Session, report: &ScrubReport) -> String {
     if report.unrepairable > 0 {
-        "restore a copy, or export what can be read: keepstone export".to_owned()
+        HELP_WITH_LOSS.to_owned()
     } else {
         format!("nothing stored is lost: keepstone -s {} scrub", session.dir.display())
     }

@@ -251,15 +251,12 @@ impl<'a> Merge<'a> {
     }
 
     fn put_row(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
-        loop {
-            if let Some(is_live) = self.put_one(batch)? {
-                if is_live {
-                    return Ok(true);
-                }
-            } else {
-                return Ok(false);
+        while let Some(is_live) = self.put_one(batch)? {
+            if is_live {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     /// Adds the row that stands next, and says whether it was one: a deletion is passed. `None` at the end.
@@ -311,6 +308,12 @@ impl<'a> Merge<'a> {
         batch.seal();
         batch.pop_front()
     }
+}
+
+/// The rows of the store's own table whose keys begin with a byte.
+pub(crate) fn system_rows(view: &View, first: u8) -> Result<Vec<KeyValue>, ReadError> {
+    let range = KeyRange::prefix([first]);
+    Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)?.collect()
 }
 
 impl Iterator for Merge<'_> {

@@ -9,8 +9,8 @@ use crate::error::{CommitError, ReadError, WriteError};
 use crate::key_range::KeyRange;
 use crate::layers::View;
 use crate::limits::VERSION_NAME_LEN_MAX;
-use crate::merge::{Direction, Merge};
-use crate::scan::{Scan, ScanSource};
+use crate::merge::system_rows;
+use crate::scan::{KeyValue, Scan, ScanSource};
 use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::txn::{Receipt, Txn, TxnOptions};
@@ -55,22 +55,22 @@ pub(crate) fn parse_name_row(key: &[u8], value: &[u8]) -> Option<NamedVersion> {
     whole.then_some(NamedVersion { name, version, named })
 }
 
-pub(crate) fn check_name(name: &str) -> Result<(), CommitError> {
-    if name.is_empty() || name.len() > VERSION_NAME_LEN_MAX {
-        return Err(CommitError::VersionName { name: name.chars().take(64).collect() });
-    }
-    Ok(())
+/// Whether a version, or a branch, may have this name.
+pub(crate) const fn may_be_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= VERSION_NAME_LEN_MAX
+}
+
+/// As much of a name as an error shows.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().take(64).collect()
 }
 
 /// The versions that stay whatever retention says: those with a name, and those below branches.
 pub(crate) fn promised(view: &View) -> Result<Vec<Version>, ReadError> {
     let mut versions =
         if wrong::is(Wrong::BaseForgotten) { Vec::new() } else { crate::branches::bases(view)? };
-    let range = KeyRange::prefix([NAME_PREFIX]);
-    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
-        versions.extend(parse_name_row(&key, &value).map(|named| named.version));
-    }
+    let parse = |(key, value): &KeyValue| parse_name_row(key, value);
+    versions.extend(system_rows(view, NAME_PREFIX)?.iter().filter_map(parse).map(|named| named.version));
     Ok(versions)
 }
 
@@ -95,7 +95,9 @@ impl Database {
     /// # Errors
     /// When the name is empty, too long or stands for another version, the version was never made, or the commit fails.
     pub fn name_version(&self, name: &str, version: Version) -> Result<(), CommitError> {
-        check_name(name)?;
+        if !may_be_name(name) {
+            return Err(CommitError::VersionName { name: shown(name) });
+        }
         let _held = self.inner.shared.hold(version)?;
         if version > self.durable_version() {
             self.sync()?;

@@ -14,9 +14,8 @@ use crate::catalog::{
 use crate::commit_entry::CommitEntry;
 use crate::error::{OpenError, ReadError};
 use crate::ground::meta::Meta;
-use crate::key_range::KeyRange;
 use crate::layers::View;
-use crate::merge::{Direction, Merge};
+use crate::merge::system_rows;
 use crate::record::{CommitRecord, Row, decode, is_commit};
 use crate::runs::{RunFolder, rows_of};
 use crate::shared::Shared;
@@ -135,9 +134,7 @@ impl Sequence {
 pub(crate) fn folded_tables(view: &View) -> Result<Vec<(NewTable, Version)>, ReadError> {
     let mut tables = Vec::new();
     for prefix in [TABLE_PREFIX, NUMBERED_PREFIX] {
-        let range = KeyRange::prefix([prefix]);
-        for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-            let (key, value) = row?;
+        for (key, value) in system_rows(view, prefix)? {
             let first = view.get(TableId::SYSTEM, &key)?.map(|row| row.version);
             let made = parse_table_row(&key, Some(&value));
             let is_made = made.is_some();

@@ -100,7 +100,7 @@ impl Scan {
                 let _below = branch.base.call()?;
                 let layers = self.source.shared.stack.current();
                 let versions = (held.version(), branch.base.version());
-                let views = BranchViews::new(&layers, branch.number, versions, table, &self.rest);
+                let views = BranchViews::new(&layers, branch.number(), versions, table, &self.rest);
                 let mut rows = views.rows(own, direction)?;
                 fill(batch, limit, held, |batch| rows.put_next(batch))?
             }

@@ -225,7 +225,7 @@ impl Txn {
     fn place<'k>(&self, table: TableId, key: &'k [u8]) -> (TableId, Cow<'k, [u8]>) {
         match &self.branch {
             None => (table, Cow::Borrowed(key)),
-            Some(branch) => (TableId::BRANCHES, Cow::Owned(branch.number.place(table, key).into_owned())),
+            Some(branch) => (TableId::BRANCHES, Cow::Owned(branch.number().place(table, key).into_owned())),
         }
     }
 
@@ -282,7 +282,7 @@ impl Txn {
         match &self.branch {
             None => self.writes.set(table, ValueRef::copy_from(key), value),
             Some(branch) => {
-                let place = branch.number.place(table, key);
+                let place = branch.number().place(table, key);
                 self.writes.set(TableId::BRANCHES, place, Some(tagged(value.as_deref())))
             }
         }
@@ -385,7 +385,7 @@ impl Txn {
 
     /// The rows of a table, by its number, as this transaction sees them.
     pub(crate) fn rows(&self, table: Option<TableId>, range: KeyRange) -> Result<Scan, ReadError> {
-        let number = self.branch.as_ref().map(|branch| branch.number);
+        let number = self.branch.as_ref().map(BranchPart::number);
         let trace = table.filter(|_| self.records_reads()).map(|table| {
             let trace = Arc::new(ScanTrace::new(table, range.clone(), number));
             self.reads.lock().add_scan(Arc::clone(&trace));

@@ -39,25 +39,18 @@ impl Wrong {
 
 #[cfg(feature = "wrong-variants")]
 mod chosen {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
     use std::rc::Rc;
+
+    use keepstone_types::mistake::Chosen;
 
     use super::Wrong;
 
     type Look = Rc<dyn Fn()>;
 
     thread_local! {
-        static CHOSEN: Cell<Option<Wrong>> = const { Cell::new(None) };
+        static CHOSEN: Chosen<Wrong> = const { Chosen::none() };
         static LOOK: RefCell<Option<Look>> = const { RefCell::new(None) };
-    }
-
-    /// Takes the mistake back, however the work ends.
-    struct Reset;
-
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            CHOSEN.set(None);
-        }
     }
 
     /// Stops looking, however the work ends.
@@ -71,13 +64,11 @@ mod chosen {
 
     /// Makes one mistake on this thread while `work` runs.
     pub fn with<T>(wrong: Wrong, work: impl FnOnce() -> T) -> T {
-        let _reset = Reset;
-        CHOSEN.set(Some(wrong));
-        work()
+        Chosen::with(&CHOSEN, wrong, work)
     }
 
     pub(crate) fn is(wrong: Wrong) -> bool {
-        CHOSEN.get() == Some(wrong)
+        Chosen::is(&CHOSEN, wrong)
     }
 
     /// Calls `look` after every slice that a checkpoint on this thread publishes while `work` runs.

@@ -26,32 +26,21 @@ impl Wrong {
 
 #[cfg(feature = "wrong-variants")]
 mod chosen {
-    use std::cell::Cell;
+    use keepstone_types::mistake::Chosen;
 
     use super::Wrong;
 
     thread_local! {
-        static CHOSEN: Cell<Option<Wrong>> = const { Cell::new(None) };
-    }
-
-    /// Takes the mistake back, however the work ends.
-    struct Reset;
-
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            CHOSEN.set(None);
-        }
+        static CHOSEN: Chosen<Wrong> = const { Chosen::none() };
     }
 
     /// Makes one mistake on this thread while `work` runs.
     pub fn with<T>(wrong: Wrong, work: impl FnOnce() -> T) -> T {
-        let _reset = Reset;
-        CHOSEN.set(Some(wrong));
-        work()
+        Chosen::with(&CHOSEN, wrong, work)
     }
 
     pub(crate) fn is(wrong: Wrong) -> bool {
-        CHOSEN.get() == Some(wrong)
+        Chosen::is(&CHOSEN, wrong)
     }
 }
 

@@ -38,6 +38,8 @@ mod id;
 pub mod layout;
 pub mod lock_rank;
 mod lsn;
+#[cfg(any(test, feature = "wrong-variants"))]
+pub mod mistake;
 mod page;
 pub mod sync;
 mod time;

@@ -95,7 +95,7 @@ impl Branch {
             table: Some(TableId::BRANCHES),
             trace: None,
         };
-        let rows = Scan::new(source, part.number.everything());
+        let rows = Scan::new(source, part.number().everything());
         Ok(BranchDiff { shared, rows, now, base: part.base, ended: false })
     }
 

@@ -93,8 +93,7 @@ impl Branch {
         let _call = shared.enter()?;
         shared.stack.with(|layers| self.must_exist(layers, at.version()))?;
         let base = shared.hold_promised(self.info.base, || self.must_exist_now().map(|()| true))?;
-        let info = Arc::clone(&self.info);
-        Ok(BranchPart { number: info.number(), info, base: Arc::new(base) })
+        Ok(BranchPart { info: Arc::clone(&self.info), base: Arc::new(base) })
     }
 
     /// The branch as it is now, for as long as one likes: it reads the same after the branch is changed or discarded.

@@ -26,8 +26,8 @@ use keepstone_types::Version;
 use crate::catalog::{TABLE_PREFIX, TableId};
 use crate::database::Database;
 use crate::error::{CommitError, ReadError, WriteError};
-use crate::limits::VERSION_NAME_LEN_MAX;
 use crate::names::commit_only;
+use crate::names::{may_be_name, shown};
 use crate::sync::Arc;
 use crate::txn::{Txn, TxnOptions};
 
@@ -40,7 +40,10 @@ pub(crate) use part::{
     BranchNumber, BranchPart, PLACE_LEN_MAX, TAGGED_LEN_MAX, split_place, tagged, untagged,
 };
 pub use rows::BranchInfo;
-pub(crate) use rows::{bases, branch_key, branch_value, discarded, is_there, list, parse_branch_row};
+pub(crate) use rows::{
+    BRANCH_PREFIX, DISCARDED_PREFIX, bases, branch_key, branch_value, discarded, is_there, list,
+    parse_branch_row,
+};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use rows::{discarded_key, parse_discarded_row};
 
@@ -48,13 +51,6 @@ pub(crate) use rows::{discarded_key, parse_discarded_row};
 pub(crate) fn is_catalog_of_branch(place: &[u8]) -> bool {
     let found = split_place(place);
     found.is_some_and(|(_, table, key)| table == TableId::SYSTEM && key.first() == Some(&TABLE_PREFIX))
-}
-
-fn check_name(name: &str) -> Result<(), CommitError> {
-    if name.is_empty() || name.len() > VERSION_NAME_LEN_MAX {
-        return Err(CommitError::BranchName { name: name.chars().take(64).collect() });
-    }
-    Ok(())
 }
 
 impl Database {
@@ -82,7 +78,9 @@ impl Database {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fork(&self, name: &str, version: Version) -> Result<Branch, CommitError> {
-        check_name(name)?;
+        if !may_be_name(name) {
+            return Err(CommitError::BranchName { name: shown(name) });
+        }
         let shared = &self.inner.shared;
         let _held = shared.hold(version)?;
         if version > self.durable_version() {

@@ -119,12 +119,15 @@ pub(crate) fn untagged(place: &[u8], value: &ValueRef) -> Result<Option<ValueRef
 /// A branch that is read, and the version below it, which is held.
 #[derive(Clone, Debug)]
 pub(crate) struct BranchPart {
-    pub(crate) number: BranchNumber,
     pub(crate) info: Arc<BranchInfo>,
     pub(crate) base: Arc<Registration>,
 }
 
 impl BranchPart {
+    pub(crate) fn number(&self) -> BranchNumber {
+        self.info.number()
+    }
+
     /// Fails when the branch is not there at a version: whoever reads what is newest must look each time.
     pub(crate) fn must_exist(&self, layers: &Layers, at: Version) -> Result<(), ReadError> {
         must_exist(layers, &self.info, at)
@@ -139,7 +142,7 @@ impl BranchPart {
         at: Version,
     ) -> Result<Option<FoundRow>, ReadError> {
         let _reading = self.base.call()?;
-        get_over(layers, self.number, self.base.version(), table, key, at)
+        get_over(layers, self.number(), self.base.version(), table, key, at)
     }
 }
 

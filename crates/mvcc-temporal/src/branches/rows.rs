@@ -7,9 +7,9 @@ use keepstone_types::{Timestamp, ValueRef, Version};
 use super::part::BranchNumber;
 use crate::catalog::TableId;
 use crate::error::ReadError;
-use crate::key_range::KeyRange;
 use crate::layers::{Layers, View};
-use crate::merge::{Direction, Merge};
+use crate::merge::system_rows;
+use crate::scan::KeyValue;
 
 /// The first byte of the key of a branch.
 pub(crate) const BRANCH_PREFIX: u8 = b'b';
@@ -95,10 +95,8 @@ pub(crate) fn must_exist(layers: &Layers, branch: &BranchInfo, at: Version) -> R
 
 /// All branches at the version of a view, by name.
 pub(crate) fn list(view: &View) -> Result<Vec<BranchInfo>, ReadError> {
-    let range = KeyRange::prefix([BRANCH_PREFIX]);
     let mut branches = Vec::new();
-    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
+    for (key, value) in system_rows(view, BRANCH_PREFIX)? {
         let made = view.get(TableId::SYSTEM, &key)?.map(|row| row.version);
         branches.extend(made.and_then(|made| parse_branch_row(&key, &value, made)));
     }
@@ -107,24 +105,14 @@ pub(crate) fn list(view: &View) -> Result<Vec<BranchInfo>, ReadError> {
 
 /// The versions below the branches at the version of a view.
 pub(crate) fn bases(view: &View) -> Result<Vec<Version>, ReadError> {
-    let range = KeyRange::prefix([BRANCH_PREFIX]);
-    let mut bases = Vec::new();
-    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
-        bases.extend(parse_branch_row(&key, &value, Version::ZERO).map(|branch| branch.base));
-    }
-    Ok(bases)
+    let parse = |(key, value): &KeyValue| parse_branch_row(key, value, Version::ZERO);
+    Ok(system_rows(view, BRANCH_PREFIX)?.iter().filter_map(parse).map(|branch| branch.base).collect())
 }
 
 /// The branches at the version of a view that were discarded and still have rows, or may have.
 pub(crate) fn discarded(view: &View) -> Result<Vec<BranchNumber>, ReadError> {
-    let range = KeyRange::prefix([DISCARDED_PREFIX]);
-    let mut numbers = Vec::new();
-    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
-        numbers.extend(parse_discarded_row(&key, &value));
-    }
-    Ok(numbers)
+    let parse = |(key, value): &KeyValue| parse_discarded_row(key, value);
+    Ok(system_rows(view, DISCARDED_PREFIX)?.iter().filter_map(parse).collect())
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use keepstone_types::Version;
 
 use super::CheckReport;
-use crate::branches::{BranchNumber, discarded, is_there, list, split_place, untagged};
+use crate::branches::{
+    BRANCH_PREFIX, BranchNumber, DISCARDED_PREFIX, discarded, is_there, list, split_place, untagged,
+};
 use crate::catalog::TableId;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
-use crate::layers::View;
-use crate::merge::{Direction, Merge};
+use crate::merge::{Direction, Merge, system_rows};
 use crate::shared::Shared;
 
 /// What is wrong is a finding; only a disk that fails is an error.
@@ -18,7 +19,8 @@ pub(super) fn check(shared: &Shared, report: &mut CheckReport) -> Result<(), Rea
     let view = shared.stack.view();
     let mut known: BTreeSet<BranchNumber> = discarded(&view)?.into_iter().collect();
     report.discarded_branches = u64::try_from(known.len()).unwrap_or(u64::MAX);
-    let rows = view_rows(&view, b"b")?.saturating_add(view_rows(&view, b"d")?);
+    let rows = system_rows(&view, BRANCH_PREFIX)?.len() + system_rows(&view, DISCARDED_PREFIX)?.len();
+    let rows = u64::try_from(rows).unwrap_or(u64::MAX);
     for branch in list(&view)? {
         report.branches = report.branches.saturating_add(1);
         known.insert(branch.number());
@@ -42,15 +44,4 @@ pub(super) fn check(shared: &Shared, report: &mut CheckReport) -> Result<(), Rea
         }
     }
     Ok(())
-}
-
-/// Rows of the store's own table that begin with a prefix.
-fn view_rows(view: &View, prefix: &[u8]) -> Result<u64, ReadError> {
-    let range = KeyRange::prefix(prefix);
-    let mut count = 0_u64;
-    for row in Merge::new(view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        row?;
-        count = count.saturating_add(1);
-    }
-    Ok(count)
 }

@@ -4,11 +4,9 @@ mod branches;
 mod log;
 pub(crate) mod pages;
 
-use crate::catalog::TableId;
 use crate::database::Database;
 use crate::error::ReadError;
-use crate::key_range::KeyRange;
-use crate::merge::{Direction, Merge};
+use crate::merge::system_rows;
 use crate::names::{NAME_PREFIX, parse_name_row};
 use crate::shared::Shared;
 
@@ -111,9 +109,7 @@ impl Database {
 /// Every name stands for a version that was made.
 fn check_names(shared: &Shared, report: &mut CheckReport) -> Result<(), ReadError> {
     let view = shared.stack.view();
-    let range = KeyRange::prefix([NAME_PREFIX]);
-    for row in Merge::new(&view, None, TableId::SYSTEM, &range, Direction::Up)? {
-        let (key, value) = row?;
+    for (key, value) in system_rows(&view, NAME_PREFIX)? {
         report.names = report.names.saturating_add(1);
         match parse_name_row(&key, &value) {
             None => report.add("the named versions", "a name and a version", format!("{key:?}")),

@@ -90,14 +90,9 @@ impl Draft {
         Ok(())
     }
 
-    /// Groups in the file as it was committed.
-    fn groups(&self) -> u64 {
-        u64::from(self.space().regions()).saturating_mul(disk_len(COLUMNS))
-    }
-
     /// Whether the change of the mode has reached every group.
     pub(super) fn is_switched(&self) -> bool {
-        self.parity_state.cursor >= self.groups()
+        self.parity_state.has_reached_all(self.space().regions())
     }
 
     /// Counts pages that were there when parity was turned on, a few groups in each generation.

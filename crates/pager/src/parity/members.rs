@@ -110,30 +110,23 @@ impl Members {
             Ok(page) => return Ok(Block { payload: page.payload().to_vec(), sum: self.group.sum }),
             Err(lost) => lost,
         };
-        match self.sum(self.group.mask) {
-            Ok(block) if block.sum == self.group.sum => Ok(block),
-            Ok(_) => {
-                let found = "members that are not those that were counted".to_owned();
-                Err(vec![lost.clone(), Loss { found, ..lost }])
-            }
-            Err(mut losses) => {
-                losses.insert(0, lost);
-                Err(losses)
-            }
+        self.counted().map_err(|losses| std::iter::once(lost).chain(losses).collect())
+    }
+
+    /// The XOR of all members, when their headers prove that they are those that are counted.
+    fn counted(&self) -> Result<Block, Vec<Loss>> {
+        let block = self.sum(self.group.mask)?;
+        if block.sum == self.group.sum {
+            return Ok(block);
         }
+        let found = "members that are not those that were counted".to_owned();
+        Err(vec![Loss { page: self.group.place.unwrap_or_default(), found }])
     }
 
     /// The parity page as it was written, from its members.
     pub(crate) fn parity_again(&self) -> Result<Rebuilt, Vec<Loss>> {
-        let block = self.sum(self.group.mask)?;
-        let page = self.group.place.unwrap_or_default();
-        if block.sum != self.group.sum {
-            return Err(vec![Loss {
-                page,
-                found: "members that are not those that were counted".to_owned(),
-            }]);
-        }
-        let kind = PageKind::PARITY;
+        let block = self.counted()?;
+        let (page, kind) = (self.group.place.unwrap_or_default(), PageKind::PARITY);
         let (at, bytes) = self.slots.place.encode(page, self.group.generation, kind, &block.payload);
         Ok(Rebuilt { at, kind, bytes })
     }
@@ -171,11 +164,15 @@ impl Members {
     }
 }
 
+/// The other page that keeps one of a group from being rebuilt.
+pub(crate) fn other_of(page: PageId, losses: Vec<Loss>) -> Loss {
+    let nothing = || Loss { page, found: "nothing that it could be rebuilt from".to_owned() };
+    losses.into_iter().find(|other| other.page != page).unwrap_or_else(nothing)
+}
+
 /// The error for a page that is lost together with another of its group.
 pub(crate) fn two_losses(slots: &Slots, page: PageId, found: String, others: Vec<Loss>) -> PageError {
-    let other = others.into_iter().find(|other| other.page != page);
-    let other =
-        other.unwrap_or_else(|| Loss { page, found: "nothing that it could be rebuilt from".to_owned() });
+    let other = other_of(page, others);
     PageError::TwoLosses {
         file: slots.place.file.clone(),
         page,

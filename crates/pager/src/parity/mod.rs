@@ -22,13 +22,15 @@ mod repair;
 mod scrub;
 mod switch;
 
-pub(crate) use group::{Block, RegionParity, group_of};
+pub(crate) use group::{Block, COLUMNS, RegionParity, group_of};
 #[cfg(test)]
 pub(crate) use group::{GROUP_FIELDS, GROUP_LEN};
 pub(crate) use keeping::Lately;
 pub(crate) use members::Members;
 pub(crate) use repair::{Mended, Repairs};
 pub use scrub::{ScrubFinding, ScrubOptions, ScrubProgress, ScrubReport};
+
+use crate::layout::disk_len;
 
 /// Whether parity is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +81,11 @@ pub(crate) struct ParityState {
 }
 
 impl ParityState {
+    /// Whether the last change of the mode is done in all groups of so many regions.
+    pub(crate) fn has_reached_all(self, regions: u32) -> bool {
+        self.cursor >= u64::from(regions).saturating_mul(disk_len(COLUMNS))
+    }
+
     /// The state of a file whose parity counts nothing any more, whatever it was.
     pub(crate) const fn anew(self) -> Self {
         let mode = if matches!(self.mode, ParityMode::Leaving) { ParityMode::Off } else { self.mode };

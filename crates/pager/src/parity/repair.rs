@@ -6,17 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use keepstone_types::PageId;
-use keepstone_types::{PageRef, ValueRef, lock_rank};
+use keepstone_types::{PageId, PageRef, ValueRef, lock_rank};
 
-use super::group::{group_of, place_in};
+use super::group::{COLUMNS, group_of};
 use crate::error::PageError;
 use crate::file::{Inner, PageFile};
 use crate::layout::Place;
 use crate::page::PageKind;
 use crate::region::place_of;
 use crate::space::Space;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::wrong::{self, Wrong};
 
 /// The most pages that wait. More are found again when they are read.
@@ -142,8 +141,8 @@ impl Space {
     fn is_counted(&mut self, at: PageRef, bytes: &ValueRef) -> Result<bool, PageError> {
         let (region, column) = group_of(at.page);
         let Some(members) = self.members(region, column)? else { return Ok(false) };
-        let row = place_of(at.page) / super::group::COLUMNS;
-        if members.group().mask >> row & 1 == 0 || place_in(column, row) != place_of(at.page) {
+        let row = place_of(at.page) / COLUMNS;
+        if members.group().mask >> row & 1 == 0 {
             return Ok(false);
         }
         if members.member(row).is_ok_and(|page| page.reference() == at) {
@@ -168,7 +167,7 @@ impl PageFile {
 
     /// Puts a rebuilt page among those that wait.
     pub(super) fn queue_repair(&self, what: Mended, at: PageRef, bytes: &ValueRef) {
-        Arc::clone(&self.inner.slots).repairs.push(what, at, bytes);
+        self.inner.slots.repairs.push(what, at, bytes);
     }
 }
 
@@ -181,6 +180,7 @@ mod tests {
 
     use super::*;
     use crate::parity::Parity;
+    use crate::sync::Arc;
     use crate::{PageFileOptions, PageRead, PageSize, PageWrite, PageWriteExt};
 
     /// A page that was rebuilt, and whose slot has another page by the time it would be written: the other page.

@@ -11,7 +11,7 @@ use keepstone_types::{PageId, PageRef, ValueRef};
 
 use super::direct::{DirectFile, bytes_of};
 use super::group::{COLUMNS, RegionParity, rows};
-use super::members::{Loss, Members, Rebuilt};
+use super::members::{Loss, Members, Rebuilt, other_of};
 use super::repair::{Mended, Repairs};
 use super::{Block, ParityMode};
 use crate::bitmap::Bitmap;
@@ -356,8 +356,7 @@ impl Scrub<'_> {
         let (used, members) = (found.used, found.members);
         let parity = found.parity.clone().unwrap_or_default();
         let state = root.header().parity;
-        let counted = state.mode == ParityMode::Xor
-            && state.cursor >= u64::from(root.header().regions).saturating_mul(disk_len(COLUMNS));
+        let counted = state.mode == ParityMode::Xor && state.has_reached_all(root.header().regions);
         let mut sums = Sums::new(self.slots.place.page_size.payload_len());
         let step = memory_len(SLOTS_AT_ONCE.into());
         for place in (0..memory_len(REGION_SLOTS)).step_by(step) {
@@ -524,9 +523,7 @@ fn mended(members: &Members) -> Mended {
 }
 
 fn two(loss: Loss, others: Vec<Loss>) -> Verdict {
-    let other = others.into_iter().find(|other| other.page != loss.page);
-    let found = "nothing that it could be rebuilt from".to_owned();
-    let other = other.unwrap_or(Loss { page: loss.page, found });
+    let other = other_of(loss.page, others);
     Verdict::Two(loss, other)
 }
 

@@ -16,7 +16,7 @@ use crate::error::PageError;
 use crate::header::is_fixed;
 use crate::layout::{disk_len, memory_len};
 use crate::page::PageRun;
-use crate::parity::{Lately, ParityMode, ParityState, RegionParity};
+use crate::parity::{COLUMNS, Lately, ParityMode, ParityState, RegionParity};
 use crate::region::{REGION_SLOTS, part_below, place_of, region_of, slot_at};
 use crate::wrong::{self, Wrong};
 
@@ -270,11 +270,11 @@ impl Draft {
 
     /// The next columns to be filled: of a region that has a column with room enough, or of a new one.
     fn next_tile(&mut self, ceiling: u64) -> Result<Option<(u32, u32)>, PageError> {
-        let width = if self.singles > TILE_BULK { 32 } else { TILE_COLUMNS };
+        let width = if self.singles > TILE_BULK { COLUMNS } else { TILE_COLUMNS };
         let mut next = self.next_with_room(self.tile_cursor.max(self.cursor), ceiling)?;
         while let Some(region) = next {
             let room = self.room(region, ceiling)?;
-            let rooms: Vec<u32> = (0..32).map(|column| room.column(column).count_ones()).collect();
+            let rooms: Vec<u32> = (0..COLUMNS).map(|column| room.column(column).count_ones()).collect();
             let best = rooms.iter().copied().max().unwrap_or(0);
             if best >= TILE_ROOM_MIN {
                 self.tile_cursor = region;
@@ -286,7 +286,7 @@ impl Draft {
         if self.within || part_below(self.regions, ceiling).is_empty() {
             return Ok(None);
         }
-        let columns = if width == 32 { u32::MAX } else { (1 << width) - 1 };
+        let columns = if width == COLUMNS { u32::MAX } else { (1 << width) - 1 };
         Ok(Some((self.regions, columns)))
     }
 

@@ -263,6 +263,7 @@ mod tests {
 
     use super::super::matcher::Matcher;
     use super::*;
+    use crate::delta::edits::edits;
 
     fn round_trip(base: &[u8], result: &[u8]) -> usize {
         let (mut copies, mut payload, mut out) = (Vec::new(), Vec::new(), Vec::new());
@@ -280,16 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_come_back(
-            base in prop::collection::vec(0_u8..6, 0..600),
-            parts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..200, any::<u8>()), 0..12),
-        ) {
-            let mut result = Vec::new();
-            for (at, len, new) in parts {
-                let at = at.index(base.len() + 1);
-                result.extend_from_slice(&base[at..base.len().min(at + len)]);
-                result.push(new);
-            }
+        fn values_come_back((base, result) in edits(0_u8..6)) {
             round_trip(&base, &result);
         }
 
@@ -366,8 +358,10 @@ mod tests {
 
     #[test]
     fn edits_of_a_text_are_small() {
-        let base = include_str!("copies.rs").replace("\n", "\n  ");
-        let base = base.as_bytes();
+        // Always of one length: how long a copy is takes more or fewer bytes with it.
+        let text = include_str!("copies.rs").replace("\n", "\n  ");
+        let base: Vec<u8> = text.bytes().cycle().take(16_354).collect();
+        let base = base.as_slice();
         assert_eq!(round_trip(base, base), 4);
         let mut result = base.to_vec();
         result.splice(3_000..3_000, *b"an insertion of about this size");

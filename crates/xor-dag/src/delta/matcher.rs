@@ -226,6 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::delta::edits::edits;
 
     fn check(base: &[u8], result: &[u8]) -> Vec<Copied> {
         let (mut matcher, mut found) = (Matcher::default(), Vec::new());
@@ -245,16 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn copies_are_true(
-            base in prop::collection::vec(0_u8..4, 0..600),
-            parts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..200, any::<u8>()), 0..12),
-        ) {
-            let mut result = Vec::new();
-            for (at, len, new) in parts {
-                let at = at.index(base.len() + 1);
-                result.extend_from_slice(&base[at..base.len().min(at + len)]);
-                result.push(new);
-            }
+        fn copies_are_true((base, result) in edits(0_u8..4)) {
             check(&base, &result);
         }
     }

@@ -21,6 +21,8 @@
 //! ```
 
 mod copies;
+#[cfg(test)]
+mod edits;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod forge;

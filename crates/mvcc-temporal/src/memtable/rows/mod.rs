@@ -257,7 +257,7 @@ impl Rows {
         self.change_child(parent, child, change)
     }
 
-    /// A leaf or two with these rows.
+    /// A new leaf with these rows; gives its number.
     fn leaf(&self, marks: &[Mark]) -> Option<u32> {
         let (number, leaf) = self.leaves.add()?;
         let mut order = node::Order::default();
@@ -269,7 +269,7 @@ impl Rows {
         Some(number)
     }
 
-    /// An inner node with these children.
+    /// A new inner node with these children; gives its number.
     fn inner(&self, children: &[Child]) -> Option<u32> {
         let (number, inner) = self.inners.add()?;
         let mut order = node::Order::default();
