@@ -18,7 +18,7 @@ use crate::gate::Turn;
 use crate::history::{CommitInfo, Commits, Diff, History};
 use crate::key_range::KeyRange;
 use crate::log_error::sync_error;
-use crate::options::{DatabaseOptions, Retention};
+use crate::options::{DatabaseOptions, HistoryCoding, Retention};
 use crate::read::{Read, VersionedValue, sealed};
 use crate::readers::ReaderAllowance;
 use crate::runs::RunFolder;
@@ -44,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) runs: Arc<RunFolder>,
     pub(crate) durability: Durability,
     pub(crate) retention: Retention,
+    pub(crate) history: HistoryCoding,
     pub(crate) readers: ReaderAllowance,
     pub(crate) checkpointer: Checkpointer,
     /// The store's lock file, until it is closed.
@@ -422,6 +423,7 @@ impl Database {
             folded_rows,
             history_rows: meta.history.rows(),
             pruned_rows: checkpointer.pruned.get(),
+            reclaimed_bytes: checkpointer.reclaimed_bytes.get(),
             pressure_warnings: checkpointer.warnings.get(),
             pages,
             commit_latency: counters.latency(),

@@ -26,6 +26,8 @@ pub struct CompactReport {
     pub pruned_rows: u64,
     /// Commits that went.
     pub pruned_commits: u64,
+    /// Bytes of pages that were in use for them and no longer are.
+    pub reclaimed_bytes: u64,
     /// Bytes of the page file before.
     pub bytes_before: u64,
     /// Bytes of the page file after.
@@ -68,8 +70,8 @@ impl Database {
         room::begin_anew(inner)?;
         shortened?;
         let bytes_after = pages.stats().file_bytes;
-        let (pruned_rows, pruned_commits) = (pruned.rows, pruned.commits);
-        Ok(CompactReport { pruned_rows, pruned_commits, bytes_before, bytes_after })
+        let prune::Pruned { rows: pruned_rows, commits: pruned_commits, reclaimed_bytes } = pruned;
+        Ok(CompactReport { pruned_rows, pruned_commits, reclaimed_bytes, bytes_before, bytes_after })
     }
 
     /// Looks for pages that nothing leads to, and for pages that count as free although something does. With `dry_run` that
@@ -168,11 +170,12 @@ fn shorten(inner: &Inner) -> Result<(), CheckpointError> {
             break;
         }
         let clear_from = slots.saturating_sub((free / 2).min(CLEARED_SLOTS_MAX));
-        let moved = clear(inner, clear_from, Values::Move)?;
+        clear(inner, clear_from, Values::Move)?;
         flip(inner)?;
         let cut = pages.shrink().map_err(CheckpointError::from_page)?;
         reload(inner)?;
-        if cut == 0 || moved == 0 && cut < 64 {
+        // A page of the free-space map in the way of this cut is moved for the next, so a short one is not the last.
+        if cut == 0 {
             break;
         }
     }
@@ -228,35 +231,30 @@ enum Values {
     Stay,
 }
 
-/// Moves every page at or behind a slot; gives how many trees had some.
-fn clear(inner: &Inner, from: u64, values: Values) -> Result<u64, CheckpointError> {
+/// Moves every page at or behind a slot.
+fn clear(inner: &Inner, from: u64, values: Values) -> Result<(), CheckpointError> {
     let ground = ground(inner)?;
     let meta = *ground.meta();
     let mut building = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
     building.meta = meta;
     let must_move = |page: PageId| page.get() >= from;
-    let mut moved = 0_u64;
     let mut changed = Vec::new();
     for (table, root) in ground.tables() {
         let after = move_tree(&mut building, *root, &must_move, values)?;
         if after != *root {
-            moved = moved.saturating_add(1);
             building.tables.insert(*table, after);
             changed.push(table_edit(*table, after));
         }
     }
     for which in [Which::History, Which::Commits] {
-        let root = which.of(&mut building);
-        let before = *root;
-        let after = move_tree(&mut building, before, &must_move, values)?;
-        moved = moved.saturating_add(u64::from(after != before));
-        *which.of(&mut building) = after;
+        let before = *which.of(&mut building);
+        *which.of(&mut building) = move_tree(&mut building, before, &must_move, values)?;
     }
     let tables = apply_edits(&mut building.writer, building.meta.tables, &changed)?;
     building.meta.tables = move_tree(&mut building, tables, &must_move, values)?;
     let cleared = commit_slice(&ground, building)?;
     publish(inner, &Arc::new(cleared), None);
-    Ok(moved)
+    Ok(())
 }
 
 /// A tree that stands in the meta data itself.

@@ -67,6 +67,18 @@ impl Default for Retention {
     }
 }
 
+/// How older versions are kept. Rows say for themselves how they are kept, so it may be another each time a store is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HistoryCoding {
+    /// As what leads to them from the next newer version, where that is shorter, with a keyframe at least every sixteen.
+    #[default]
+    Chains,
+    /// As they were written: for values that are encrypted or compressed, where looking for a shorter way takes time and
+    /// finds none.
+    Whole,
+}
+
 /// When what is in memory and in the log goes to the page file, beside [`Database::checkpoint`]; 0 turns a trigger off.
 ///
 /// [`Database::checkpoint`]: crate::Database::checkpoint
@@ -135,6 +147,8 @@ pub struct DatabaseOptions {
     pub recovery: Recovery,
     /// How long older versions are kept; `None` takes what the store was made with (seven days for a new one).
     pub retention: Option<Retention>,
+    /// How older versions are kept from now on.
+    pub history: HistoryCoding,
     /// Bytes of a page of a new store: 4,096, 8,192 or 16,384.
     pub page_size: u32,
     /// Whether a new store keeps parity of its pages, so that what is damaged is repaired; a store that is there says itself.
@@ -173,6 +187,7 @@ impl Default for DatabaseOptions {
             durability: None,
             recovery: Recovery::default(),
             retention: None,
+            history: HistoryCoding::default(),
             page_size: 8_192,
             parity: false,
             cache_bytes: 64 << 20,
@@ -211,6 +226,8 @@ impl DatabaseOptions {
         recovery: Recovery => recovery,
         /// Sets [`retention`](Self#structfield.retention).
         retention: Retention => retention,
+        /// Sets [`history`](Self#structfield.history).
+        history: HistoryCoding => history,
         /// Sets [`page_size`](Self#structfield.page_size).
         page_size: u32 => page_size,
         /// Sets [`parity`](Self#structfield.parity).

@@ -195,6 +195,8 @@ pub struct DatabaseStats {
     pub history_rows: u64,
     /// Older row versions pruned since the store was opened.
     pub pruned_rows: u64,
+    /// Bytes of pages that pruning freed since the store was opened: the page file has so many fewer in use.
+    pub reclaimed_bytes: u64,
     /// Times that the memory for what is not folded was predicted to pass 70 %.
     pub pressure_warnings: u64,
     /// What the page file counted.

@@ -22,11 +22,13 @@ pub enum Wrong {
     BaseForgotten,
     /// Discarding a branch leaves no note that its rows are still to go.
     NoteForgotten,
+    /// What a delta hangs on is pruned in a slice, and the delta made anew in the next.
+    BasePrunedApart,
 }
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FlipBeforeLogSync,
         Self::PruneDuringFold,
         Self::ReleasePastFallback,
@@ -34,6 +36,7 @@ impl Wrong {
         Self::RunRemovedEarly,
         Self::BaseForgotten,
         Self::NoteForgotten,
+        Self::BasePrunedApart,
     ];
 }
 

@@ -1,6 +1,6 @@
 //! The writing side of a log: what its threads share.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -406,19 +406,17 @@ impl<S: LogSink> Writer<S> {
         self.vfs().sync_dir(dir)?;
         self.counters.recycled.add(disk_len(free.len()));
         self.keeper.recycle(recycled);
-        let kept: BTreeMap<u64, ()> = {
+        // Recovery copies groups, so two segments may name one side file.
+        let mut gone: BTreeSet<u64> =
+            free.iter().flat_map(|segment| segment.sides.iter()).map(|(number, _)| *number).collect();
+        {
             let state = self.read_side.catalog.state.lock();
-            state
-                .segments
-                .iter()
-                .flat_map(|info| info.sides.iter())
-                .map(|(number, _)| (*number, ()))
-                .collect()
-        };
-        for (number, _) in free.iter().flat_map(|segment| segment.sides.iter()) {
-            if !kept.contains_key(number) {
-                self.vfs().remove(&side_path(dir, *number))?;
+            for (number, _) in state.segments.iter().flat_map(|info| info.sides.iter()) {
+                gone.remove(number);
             }
+        }
+        for number in gone {
+            self.vfs().remove(&side_path(dir, number))?;
         }
         Ok(())
     }

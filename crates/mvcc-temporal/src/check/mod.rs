@@ -1,6 +1,7 @@
 //! Checking a whole store: the log read again from disk, held against what memory says.
 
 mod branches;
+mod chains;
 mod log;
 pub(crate) mod pages;
 
@@ -77,8 +78,9 @@ impl CheckReport {
 
 impl Database {
     /// Reads everything that is on disk again: the log's checksums, its records against memory, versions without gaps and
-    /// times that ascend, every page of every tree and the rows in them, the free-space map against what can be reached,
-    /// the catalog, the named versions, the branches. Commits may go on meanwhile; what became durable after the check began is not part
+    /// times that ascend, every page of every tree and the rows in them, every older version against what it is coded by, the
+    /// free-space map against what can be reached, the catalog, the named versions, the branches. Commits may go on meanwhile;
+    /// what became durable after the check began is not part
     /// of it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use keepstone_pager::{Audit, PageError, PageRead};
 use keepstone_types::Version;
 
 use super::CheckReport;
+use super::chains::Chains;
 use crate::error::ReadError;
 use crate::ground::commit_row::CommitRow;
 use crate::ground::{Ground, history_key, row};
@@ -108,6 +109,7 @@ fn rows_of(
     let mut cursor = tree.cursor();
     let mut before: Option<CommitRow> = None;
     let mut key_bytes = Vec::new();
+    let mut chains = Chains::new(ground);
     cursor.seek_first()?;
     while let Some(key) = cursor.key() {
         let head = row::head(cursor.head()).filter(|head| head.version <= folded);
@@ -115,8 +117,13 @@ fn rows_of(
             TreeName::Tables => key.len() == 4,
             TreeName::Rows(_) => head.is_some_and(|head| !head.is_deletion),
             TreeName::History => {
+                chains.row(&cursor, report)?;
                 let version = history_key::decode(key, &mut key_bytes).map(|(_, version)| version);
-                head.is_some_and(|head| Some(head.version) == version)
+                match row::older_head(cursor.head()) {
+                    Ok(head) => head.version <= folded && Some(head.version) == version,
+                    // Found already, if the key is right.
+                    Err(_) => version.is_some(),
+                }
             }
             TreeName::Commits => {
                 let row = commit_of(pages, &cursor, key)?;

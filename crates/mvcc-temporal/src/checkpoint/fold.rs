@@ -12,12 +12,14 @@ use keepstone_btree::{Decision, Edit, Fill, NewValue, Prefix, Stored, TreeRoot, 
 use keepstone_pager::{PageWrite, PageWriter};
 use keepstone_types::{Generation, ValueRef, Version};
 
+use super::displace::Displaced;
+use super::older_coder::OlderCoder;
 use crate::catalog::{TABLE_PREFIX, TableId};
 use crate::commit_index::CommitIndex;
 use crate::error::CheckpointError;
 use crate::ground::commit_row::{self, CommitRow};
-use crate::ground::meta::Meta;
-use crate::ground::{TableRoots, history_key, row, row_head};
+use crate::ground::meta::{CHAINS, Meta};
+use crate::ground::{Ground, TableRoots, row};
 use crate::history::CommitInfo;
 use crate::memtable::{Memtable, RowVersion, row_bytes};
 use crate::runs::Merged;
@@ -36,11 +38,11 @@ pub(crate) struct SliceLimit {
 }
 
 /// The versions of a key in a memtable, newest first; never empty.
-struct Versions {
-    table: TableId,
-    key: ValueRef,
-    newest: (Version, Option<ValueRef>),
-    older: Vec<(Version, Option<ValueRef>)>,
+pub(super) struct Versions {
+    pub(super) table: TableId,
+    pub(super) key: ValueRef,
+    pub(super) newest: (Version, Option<ValueRef>),
+    pub(super) older: Vec<(Version, Option<ValueRef>)>,
 }
 
 impl Versions {
@@ -58,14 +60,14 @@ impl Versions {
         }
     }
 
-    fn is_catalog(&self) -> bool {
+    pub(super) fn is_catalog(&self) -> bool {
         self.table == TableId::SYSTEM && self.key.first() == Some(&TABLE_PREFIX)
     }
 
     fn edit(&self) -> Edit {
         let (version, value) = &self.newest;
         let value = match value {
-            Some(body) => NewValue::Bytes { prefix: row::prefix(*version, false), body: body.clone() },
+            Some(body) => put(row::prefix(*version, false), body.clone()),
             None => NewValue::Delete,
         };
         Edit { key: self.key.clone(), value }
@@ -149,19 +151,29 @@ pub(crate) struct Building {
 
 impl Building {
     /// Folds a batch: rows into the trees of their tables, what they displace into history. Gives the bytes of that.
-    pub(crate) fn fold(&mut self, batch: &Batch) -> Result<u64, CheckpointError> {
-        let mut past = Vec::new();
+    /// `ground` is what the slice begins with.
+    pub(crate) fn fold(
+        &mut self,
+        ground: &Ground,
+        coder: &mut OlderCoder,
+        batch: &Batch,
+    ) -> Result<u64, CheckpointError> {
+        let mut displaced = Displaced::new(ground, coder);
         let mut changed = Vec::new();
         for rows in batch.rows.chunk_by(|a, b| a.table == b.table) {
             let Some(table) = rows.first().map(|first| first.table) else { continue };
             let before = self.tables.get(&table).copied().unwrap_or_default();
-            let after = self.fold_table(before, rows, &mut past)?;
+            let after = self.fold_table(before, rows, &mut displaced)?;
             if after != before {
                 self.tables.insert(table, after);
                 changed.push(table_edit(table, after));
             }
         }
         let (writer, meta) = (&mut self.writer, &mut self.meta);
+        let Displaced { edits: mut past, has_entries, .. } = displaced;
+        if has_entries {
+            meta.forms |= CHAINS;
+        }
         if wrong::is(Wrong::DisplacedForgotten) || wrong::is(Wrong::PruneDuringFold) {
             past.clear();
         }
@@ -177,14 +189,14 @@ impl Building {
         &mut self,
         root: TreeRoot,
         rows: &[Versions],
-        past: &mut Vec<Edit>,
+        displaced: &mut Displaced<'_>,
     ) -> Result<TreeRoot, CheckpointError> {
         let edits: Vec<Edit> = rows.iter().map(Versions::edit).collect();
         let mut left = rows.iter();
         let mut failed = None;
         let mut decide = |edit: &Edit, old: Option<&Stored>| {
             let Some(versions) = left.next() else { return Decision::Skip };
-            match displace(versions, old, past) {
+            match displaced.displace(versions, old) {
                 Ok(decision) => decision,
                 Err(error) => {
                     failed = Some(error);
@@ -208,7 +220,10 @@ impl Building {
         let edits: Vec<Edit> = rows
             .map(|row| {
                 let key = commit_row::key(row.info.version.sequence());
-                put(ValueRef::from(key.as_slice()), Prefix::default(), ValueRef::from(row.encode()))
+                Edit {
+                    key: ValueRef::from(key.as_slice()),
+                    value: put(Prefix::EMPTY, ValueRef::from(row.encode())),
+                }
             })
             .collect();
         self.meta.commits = apply(&mut self.writer, self.meta.commits, &edits)?;
@@ -223,11 +238,12 @@ impl Building {
 /// Notes the root of a table's rows in the tree of tables.
 pub(crate) fn table_edit(table: TableId, root: TreeRoot) -> Edit {
     let (key, body) = (table.get().to_be_bytes(), root.to_bytes());
-    put(ValueRef::from(key.as_slice()), Prefix::EMPTY, ValueRef::from(body.as_slice()))
+    let value = put(Prefix::EMPTY, ValueRef::from(body.as_slice()));
+    Edit { key: ValueRef::from(key.as_slice()), value }
 }
 
-fn put(key: ValueRef, prefix: Prefix, body: ValueRef) -> Edit {
-    Edit { key, value: NewValue::Bytes { prefix, body } }
+pub(super) fn put(prefix: Prefix, body: ValueRef) -> NewValue {
+    NewValue::Bytes { prefix, body }
 }
 
 /// Merges edits that replace whatever is there.
@@ -241,43 +257,4 @@ pub(crate) fn apply(
     }
     merge(writer, root, edits, Fill::default(), &mut |_, _| Decision::Replace)
         .map_err(CheckpointError::from_tree)
-}
-
-/// Decides what becomes of the row that stands where a newer one goes, and adds what goes to history.
-fn displace(
-    versions: &Versions,
-    old: Option<&Stored>,
-    past: &mut Vec<Edit>,
-) -> Result<Decision, CheckpointError> {
-    let (newest, value) = &versions.newest;
-    let old = match old {
-        Some(stored) => Some((row_head(stored, &versions.key)?.version, stored)),
-        None => None,
-    };
-    if old.is_some_and(|(version, _)| version >= *newest || versions.is_catalog()) {
-        return Ok(Decision::Skip);
-    }
-    let mut key = Vec::new();
-    let mut place = |version| {
-        history_key::encode(&mut key, versions.table, &versions.key, version);
-        ValueRef::copy_from(&key)
-    };
-    if value.is_none() {
-        past.push(put(place(*newest), row::prefix(*newest, true), ValueRef::empty()));
-    }
-    for (version, value) in &versions.older {
-        // While a fold is done again, the tree may hold one of them.
-        if old.is_some_and(|(held, _)| held >= *version) {
-            continue;
-        }
-        let body = value.clone().unwrap_or_else(ValueRef::empty);
-        past.push(put(place(*version), row::prefix(*version, value.is_none()), body));
-    }
-    match old {
-        Some((version, stored)) => {
-            past.push(Edit { key: place(version), value: NewValue::Stored(stored.clone()) });
-            Ok(Decision::ReplaceKeepingOld)
-        }
-        None => Ok(Decision::Replace),
-    }
 }

@@ -14,9 +14,12 @@
 //! * A checkpoint that fails leaves everything as the last slice had it; the next goes on from there.
 
 mod background;
+mod displace;
 pub(crate) mod fold;
+mod older_coder;
 pub(crate) mod pace;
 pub(crate) mod prune;
+mod recode;
 pub(crate) mod room;
 mod slice;
 
@@ -77,6 +80,8 @@ pub(crate) struct Checkpointer {
     room_bytes: AtomicU64,
     /// Older row versions that went.
     pub(crate) pruned: Counter,
+    /// Bytes of pages that were free when they had gone.
+    pub(crate) reclaimed_bytes: Counter,
     /// Memtables that are folded, until no reader has them: who drops the last handle frees all of it.
     leaving: Mutex<Vec<Arc<Memtable>>>,
     /// What was left when history was pruned last.
@@ -116,6 +121,7 @@ impl Checkpointer {
             slice_pages: AtomicU64::new(0),
             room_bytes: AtomicU64::new(0),
             pruned: Counter::default(),
+            reclaimed_bytes: Counter::default(),
             leaving: Mutex::new(lock_rank::MVCC_LEAVING, Vec::new()),
             left: Mutex::new(lock_rank::MVCC_PRUNED, prune::Left::default()),
         }

@@ -10,23 +10,31 @@
 //! through history, and so are readers served that still need what it displaced.
 //!
 //! A deletion that has nothing older below it says no more than its absence does, and goes with what it deleted.
+//!
+//! A row that goes takes with it what an older one hangs on. So the rows of a key are looked at together, and the older one
+//! is made anew in the same slice: no root has the one without the other.
 
 use keepstone_btree::{Edit, NewValue};
 use keepstone_types::{ValueRef, Version};
 
+use super::older_coder::OlderCoder;
+use super::recode::{OlderRow, recode};
 use super::{apply_edits, begin_slice, commit_slice, ground, publish};
 use crate::catalog::TableId;
 use crate::database::Inner;
 use crate::error::{CheckpointError, ReadError};
-use crate::ground::{Ground, damaged, history_key, read_error, row};
+use crate::ground::row::{self, OlderForm};
+use crate::ground::{Ground, damaged, history_key, read_error};
 use crate::names::promised;
 use crate::options::Retention;
 use crate::sync::Arc;
+use crate::wrong::{self, Wrong};
 
 /// Rows that are looked at before what was found is pruned in a slice of its own.
 const LOOKED_AT_MAX: usize = 65_536;
-/// Rows that are pruned in one slice.
+/// Rows that are pruned, or made anew, in one slice, and bytes of those that are made anew; a key is not divided.
 const PRUNED_MAX: usize = 8_192;
+const RECODED_BYTES_MAX: u64 = 16 << 20;
 
 /// The versions at which everything must stay readable.
 #[derive(Debug)]
@@ -64,6 +72,8 @@ impl Kept {
 pub(crate) struct Pruned {
     pub(crate) rows: u64,
     pub(crate) commits: u64,
+    /// Bytes of pages that were in use before and are not any more.
+    pub(crate) reclaimed_bytes: u64,
 }
 
 /// The version that retention asks to keep, and all after it.
@@ -151,25 +161,44 @@ fn is_gone(inner: &Inner, left: Left) -> Result<bool, CheckpointError> {
 pub(crate) fn prune(inner: &Inner) -> Result<Pruned, CheckpointError> {
     let kept = kept(inner)?;
     let mut pruned = Pruned::default();
+    let used_before = used_bytes(inner)?;
+    let mut coder = OlderCoder::new(inner.history);
     let mut from = Some(Vec::new());
     while let Some(place) = from {
         inner.shared.must_be_open()?;
         let ground = ground(inner)?;
-        let found = Found::collect(&ground, &place, &kept)?;
-        pruned.rows = pruned.rows.saturating_add(found.count());
+        let found = Found::collect(&ground, &place, &kept, &mut coder)?;
+        pruned.rows = pruned.rows.saturating_add(found.gone);
         drop_rows(inner, &ground, &kept, &found.edits)?;
         from = found.next;
     }
     pruned.commits = prune_commits(inner, &kept)?;
+    pruned.reclaimed_bytes = used_before.saturating_sub(used_bytes(inner)?);
     inner.checkpointer.pruned.add(pruned.rows);
+    inner.checkpointer.reclaimed_bytes.add(pruned.reclaimed_bytes);
     let rows = ground(inner)?.meta().history.rows();
     *inner.checkpointer.left.lock() = Left { rows, floor: kept.floor, oldest: kept.points.first().copied() };
     Ok(pruned)
 }
 
+/// Bytes of the slots of the page file that are in use. Who runs the checkpoint is the only one that changes it.
+fn used_bytes(inner: &Inner) -> Result<u64, CheckpointError> {
+    let ground = ground(inner)?;
+    let pages = ground.pages();
+    Ok(pages.stats().used_slots.saturating_mul(u64::from(pages.page_size().bytes())))
+}
+
 fn drop_rows(inner: &Inner, ground: &Ground, kept: &Kept, edits: &[Edit]) -> Result<(), CheckpointError> {
     if edits.is_empty() && ground.meta().floor >= kept.floor {
         return Ok(());
+    }
+    if wrong::is(Wrong::BasePrunedApart) {
+        let (gone, anew): (Vec<Edit>, Vec<Edit>) =
+            edits.iter().cloned().partition(|edit| matches!(edit.value, NewValue::Delete));
+        if !gone.is_empty() && !anew.is_empty() {
+            drop_rows(inner, ground, kept, &gone)?;
+            return drop_rows(inner, &*super::ground(inner)?, kept, &anew);
+        }
     }
     let meta = ground.meta();
     let mut building = begin_slice(ground, meta.folded, meta.folded_lsn)?;
@@ -220,7 +249,12 @@ fn prune_commits(inner: &Inner, kept: &Kept) -> Result<u64, CheckpointError> {
 
 /// History rows that may go.
 struct Found {
+    /// Rows that go, and rows that hung on them, made anew; in the order of their keys.
     edits: Vec<Edit>,
+    /// How many go.
+    gone: u64,
+    /// Bytes of what is made anew.
+    recoded_bytes: u64,
     /// Where the next look begins; `None` when all was looked at.
     next: Option<Vec<u8>>,
 }
@@ -229,74 +263,100 @@ struct Found {
 struct KeyHistory {
     table: TableId,
     key: Vec<u8>,
-    /// Version and whether it is a deletion.
-    entries: Vec<(Version, bool)>,
+    entries: Vec<(Version, OlderForm)>,
 }
 
 impl Found {
-    fn count(&self) -> u64 {
-        u64::try_from(self.edits.len()).unwrap_or(u64::MAX)
+    fn is_enough(&self) -> bool {
+        self.edits.len() >= PRUNED_MAX || self.recoded_bytes >= RECODED_BYTES_MAX
     }
 
     /// Looks at the keys of history from a place on.
-    fn collect(ground: &Ground, from: &[u8], kept: &Kept) -> Result<Self, CheckpointError> {
+    fn collect(
+        ground: &Ground,
+        from: &[u8],
+        kept: &Kept,
+        coder: &mut OlderCoder,
+    ) -> Result<Self, CheckpointError> {
         let tree = ground.history();
         let mut cursor = tree.cursor();
         cursor.seek(from).map_err(read_error)?;
-        let mut found = Self { edits: Vec::new(), next: None };
+        let mut found = Self { edits: Vec::new(), gone: 0, recoded_bytes: 0, next: None };
         let mut looked_at = 0_usize;
         let mut current: Option<KeyHistory> = None;
         let mut key = Vec::new();
         while let Some(place) = cursor.key() {
-            let wrong = || damaged("the tree of older versions", place, "a table, a key and a version");
-            let (table, version) = history_key::decode(place, &mut key).ok_or_else(wrong)?;
-            let is_deletion = row::head(cursor.head()).ok_or_else(wrong)?.is_deletion;
+            let wrong = |expected| damaged("the tree of older versions", place, expected);
+            let place_of = history_key::decode(place, &mut key);
+            let (table, version) = place_of.ok_or_else(|| wrong("a table, a key and a version"))?;
+            let head = row::older_head(cursor.head());
+            let form = head.map_err(|_| wrong("a row in a form that is known"))?.form;
             if current.as_ref().is_none_or(|current| current.table != table || current.key != key) {
                 if let Some(whole) = current.take() {
-                    found.look_at(ground, &whole, kept)?;
+                    found.look_at(ground, &whole, kept, coder)?;
                 }
-                if looked_at >= LOOKED_AT_MAX || found.edits.len() >= PRUNED_MAX {
+                if looked_at >= LOOKED_AT_MAX || found.is_enough() {
                     found.next = Some(place.to_vec());
                     return Ok(found);
                 }
                 current = Some(KeyHistory { table, key: key.clone(), entries: Vec::new() });
             }
             if let Some(current) = &mut current {
-                current.entries.push((version, is_deletion));
+                current.entries.push((version, form));
             }
             looked_at = looked_at.saturating_add(1);
             cursor.next().map_err(read_error)?;
         }
         if let Some(whole) = current {
-            found.look_at(ground, &whole, kept)?;
+            found.look_at(ground, &whole, kept, coder)?;
         }
         Ok(found)
     }
 
-    /// Adds what may go of one key.
-    fn look_at(&mut self, ground: &Ground, history: &KeyHistory, kept: &Kept) -> Result<(), CheckpointError> {
+    /// Adds what may go of one key, and what hangs on that.
+    fn look_at(
+        &mut self,
+        ground: &Ground,
+        history: &KeyHistory,
+        kept: &Kept,
+        coder: &mut OlderCoder,
+    ) -> Result<(), CheckpointError> {
         let newest = ground.tree_of(history.table).get(&history.key).map_err(read_error)?;
         let mut next = match &newest {
             Some(stored) => Some(crate::ground::row_head(stored, &history.key)?.version),
             None => None,
         };
-        let mut stays = Vec::with_capacity(history.entries.len());
-        for (version, is_deletion) in &history.entries {
-            stays.push((*version, *is_deletion, kept.needs(*version, next)));
-            next = Some(*version);
+        let mut rows = Vec::with_capacity(history.entries.len());
+        for (version, form) in &history.entries {
+            let (version, form) = (*version, *form);
+            rows.push(OlderRow { version, form, stays: kept.needs(version, next) });
+            next = Some(version);
         }
         // What is oldest and a deletion says nothing, once it is no longer part of what is shown.
-        for (version, is_deletion, stays) in stays.iter_mut().rev() {
-            if *stays && *is_deletion && *version < kept.floor {
-                *stays = false;
-            } else if *stays {
+        for row in rows.iter_mut().rev() {
+            if row.stays && row.form == OlderForm::Deletion && row.version < kept.floor {
+                row.stays = false;
+            } else if row.stays {
                 break;
             }
         }
         let mut key = Vec::new();
-        for (version, ..) in stays.iter().filter(|(_, _, stays)| !stays) {
-            history_key::encode(&mut key, history.table, &history.key, *version);
-            self.edits.push(Edit { key: ValueRef::copy_from(&key), value: NewValue::Delete });
+        let mut newer: Option<usize> = None;
+        for (index, row) in rows.iter().enumerate() {
+            let value = if !row.stays {
+                self.gone = self.gone.saturating_add(1);
+                NewValue::Delete
+            } else {
+                let between = newer.map_or(0, |newer| newer.saturating_add(1));
+                let gone = rows.get(between..index).unwrap_or_default();
+                let newer = newer.replace(index).and_then(|newer| rows.get(newer));
+                let anew = recode(ground, coder, (history.table, &history.key), (newer, gone, row))?;
+                let Some(anew) = anew else { continue };
+                self.recoded_bytes = self.recoded_bytes.saturating_add(anew.len());
+                anew
+            };
+            history_key::encode(&mut key, history.table, &history.key, row.version);
+            self.edits.push(Edit { key: ValueRef::copy_from(&key), value });
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use keepstone_types::{Lsn, Version};
 
 use super::fold::{Batch, Building, Place, SliceLimit};
+use super::older_coder::OlderCoder;
 use super::{begin_slice, commit_slice, ground, pace, publish, release_runs, retire};
 use crate::database::Inner;
 use crate::error::CheckpointError;
@@ -36,9 +37,10 @@ pub(super) fn fold_memtable(inner: &Inner, sealed: &Arc<Memtable>) -> Result<(),
     }
     let mut from: Option<Place> = None;
     let mut room = Room::Any;
+    let mut coder = OlderCoder::new(inner.history);
     loop {
         let started = inner.shared.clock.monotonic();
-        let slice = match Slice::fold(inner, sealed, upto, from.as_ref(), room) {
+        let slice = match Slice::fold(inner, sealed, upto, (from.as_ref(), room), &mut coder) {
             Ok(slice) => slice,
             // What was kept for a full disk is enough for small slices.
             Err(CheckpointError::OutOfSpace { .. }) if room == Room::Any => {
@@ -95,8 +97,8 @@ impl Slice {
         inner: &Inner,
         sealed: &Memtable,
         (through, lsn): (Version, Lsn),
-        from: Option<&Place>,
-        room: Room,
+        (from, room): (Option<&Place>, Room),
+        coder: &mut OlderCoder,
     ) -> Result<Self, CheckpointError> {
         let ground = ground(inner)?;
         let mut building = begin_slice(&ground, through, lsn)?;
@@ -107,7 +109,7 @@ impl Slice {
         loop {
             let limit = SliceLimit { keys: left.keys.min(BATCH_KEYS), ..left };
             let batch = Batch::collect(sealed, next.as_ref(), limit)?;
-            displaced = displaced.saturating_add(building.fold(&batch)?);
+            displaced = displaced.saturating_add(building.fold(&ground, coder, &batch)?);
             rows = rows.saturating_add(batch.row_count());
             bytes = bytes.saturating_add(batch.memory_bytes());
             left = batch.rest_of(left);

@@ -25,10 +25,14 @@ pub(crate) const META_FIELDS: &[(usize, &str)] = &[
     (TreeRoot::LEN, "tree of tables: number, big-endian, to the root of its tree"),
     (TreeRoot::LEN, "tree of older versions"),
     (TreeRoot::LEN, "tree of commits"),
-    (8, "reserved, zero"),
+    (1, "forms of older rows beside whole ones, a bit each: 1 for entries of chains"),
+    (7, "reserved, zero"),
 ];
 
-const RESERVED_LEN: usize = 8;
+const RESERVED_LEN: usize = 7;
+
+/// The bit of entries of chains among the forms of older rows.
+pub(crate) const CHAINS: u8 = 1;
 
 /// What a root says of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub(crate) struct Meta {
     pub(crate) tables: TreeRoot,
     pub(crate) history: TreeRoot,
     pub(crate) commits: TreeRoot,
+    /// Forms of older rows beside whole ones: a build that does not know one must not take its rows for others.
+    pub(crate) forms: u8,
 }
 
 impl Meta {
@@ -66,6 +72,7 @@ impl Meta {
         for root in [&self.tables, &self.history, &self.commits] {
             out.extend(root.to_bytes());
         }
+        out.push(self.forms);
         out.extend([0; RESERVED_LEN]);
         out
     }
@@ -102,7 +109,12 @@ impl Meta {
             tables: TreeRoot::read(reader)?,
             history: TreeRoot::read(reader)?,
             commits: TreeRoot::read(reader)?,
+            forms: reader.u8()?,
         };
+        if meta.forms & !CHAINS != 0 {
+            let forms = meta.forms;
+            return Err(format!("older rows in forms {forms:#04x}, expected none beside {CHAINS:#04x}; a newer build made them").into());
+        }
         if reader.array::<RESERVED_LEN>()? != [0; RESERVED_LEN] {
             return Err("reserved bytes that are not zero".into());
         }
@@ -124,6 +136,7 @@ mod tests {
             floor: Version::from_raw(3),
             begun: Generation::new(4).unwrap(),
             timeline: Timeline::new(0),
+            forms: CHAINS,
             ..Meta::default()
         }
     }
@@ -145,8 +158,12 @@ mod tests {
         assert!(Meta::decode(&[&bytes[..], &[0]].concat()).is_err());
         let ahead = Meta { through: Version::from_raw(10), ..meta() };
         assert!(Meta::decode(&ahead.encode()).unwrap_err().contains("out of order"));
-        let mut reserved = bytes;
+        let mut reserved = bytes.clone();
         *reserved.last_mut().unwrap() = 1;
         assert!(Meta::decode(&reserved).unwrap_err().contains("reserved"));
+        let mut newer = bytes;
+        let forms = newer.len() - RESERVED_LEN - 1;
+        newer[forms] = 4;
+        assert!(Meta::decode(&newer).unwrap_err().contains("forms 0x04"));
     }
 }

@@ -6,11 +6,16 @@
 //! holds no older one, and a newer one at or below would be in a memtable or in its place. Otherwise the answer is in
 //! history, whose entry for a version stays valid until the next newer one; a deletion is such an entry. A key that is
 //! not in its tree was deleted or never there: at or above `folded` that is final, below it history decides.
+//!
+//! What an entry hangs on: the next newer version of its key, as this same root has it, in history or in the table's tree.
+//! A slice that puts another value into the tree puts the one before into history in its place, and a slice that removes
+//! a row of history makes the one that hung on it anew. So each root has all that its entries need.
 
 pub(crate) mod commit_row;
 mod cursor;
 pub(crate) mod history_key;
 pub(crate) mod meta;
+pub(crate) mod older;
 pub(crate) mod row;
 
 use imbl::OrdMap;
@@ -164,41 +169,6 @@ impl Ground {
             Some(None) | None => {}
         }
         Ok(self.past(table, key, at)?.map(FoundRow::from))
-    }
-
-    /// The newest version of a row at or below `at` in history.
-    fn past(&self, table: TableId, key: &[u8], at: Version) -> Result<Option<RowVersion>, ReadError> {
-        Ok(self.past_versions(table, key, at, 1)?.pop())
-    }
-
-    fn past_versions(
-        &self,
-        table: TableId,
-        key: &[u8],
-        at: Version,
-        limit: usize,
-    ) -> Result<Vec<RowVersion>, ReadError> {
-        let mut place = Vec::new();
-        history_key::encode(&mut place, table, key, at);
-        let tree = self.history();
-        let mut cursor = tree.cursor();
-        cursor.seek(&place).map_err(read_error)?;
-        let (mut rows, mut found_key) = (Vec::new(), Vec::new());
-        while rows.len() < limit
-            && let Some(found) = cursor.key()
-        {
-            let wrong = || damaged("the tree of older versions", found, "a table, a key and a version");
-            let (of, _) = history_key::decode(found, &mut found_key).ok_or_else(wrong)?;
-            if of != table || found_key != key {
-                break;
-            }
-            let stored = cursor.value().ok_or_else(wrong)?;
-            let head = head_of(stored.head(), found)?;
-            let (key, value) = (ValueRef::copy_from(key), self.value(stored, head)?);
-            rows.push(RowVersion { key, version: head.version, value });
-            cursor.next().map_err(read_error)?;
-        }
-        Ok(rows)
     }
 
     /// The versions of a key at or below `at`, newest first, at most `limit`.

@@ -18,7 +18,7 @@ fn subject(wrong: Wrong) -> StoreSubject {
     };
     let retention = match wrong {
         // Nothing is pruned where everything stays.
-        Wrong::BaseForgotten => Retention::None,
+        Wrong::BaseForgotten | Wrong::BasePrunedApart => Retention::None,
         _ => Retention::Forever,
     };
     StoreSubject { durability, sector: 4_096, faults: false, retention, rotten: true }
@@ -52,6 +52,11 @@ fn program(wrong: Wrong) -> Option<Vec<Step>> {
             let on_branch = |action| Step::Branch(0, action);
             let discarded = [on_branch(OnBranch::Merge), on_branch(own), on_branch(OnBranch::Discard)];
             Some([put(1)].into_iter().chain(discarded).chain([Step::Checkpoint]).collect())
+        }
+        // Of several versions of a row the newer ones go, and one that hangs on them has a name.
+        Wrong::BasePrunedApart => {
+            let named = [put(1), put(1), Step::Name(0)];
+            Some(named.into_iter().chain([put(1), put(1), put(1), Step::Checkpoint, Step::Compact]).collect())
         }
         _ => None,
     }

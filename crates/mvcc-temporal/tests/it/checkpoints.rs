@@ -189,6 +189,21 @@ fn ten_thousand_versions_of_a_key_are_found_in_history() {
     assert_eq!(database.history(T, "hot").unwrap().count(), 10_000);
 }
 
+/// What recovery copies names a file beside the log twice: in the segment that it copied from, and in the copy.
+#[test]
+fn a_file_beside_the_log_that_recovery_named_again_goes_once() {
+    let store = MemoryStore::new();
+    let database = store.open();
+    let mut txn = database.begin().unwrap();
+    txn.put(T, "large", vec![7; 2_000_000]).unwrap();
+    txn.commit().unwrap();
+    let killed = store.killed();
+    let database = killed.open();
+    assert_eq!(database.checkpoint().map_err(|error| error.to_string()), Ok(()));
+    assert_eq!(database.get(T, "large").unwrap().unwrap()[..], [7; 2_000_000][..]);
+    assert!(database.check().unwrap().is_sound());
+}
+
 #[test]
 fn large_values_are_folded_displaced_and_freed() {
     let store = MemoryStore::new();

@@ -21,6 +21,7 @@ mod full_disk;
 mod history;
 mod isolation;
 mod model;
+mod older;
 mod opening;
 mod pages;
 mod reading;
