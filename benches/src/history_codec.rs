@@ -5,7 +5,7 @@
 //! that both of two neighbouring versions have, and that changed, is one step of history, the newer being the base. The
 //! vectors come from a fixed seed.
 
-mod corpus;
+pub(crate) mod corpus;
 mod sides;
 
 use std::hint::black_box;

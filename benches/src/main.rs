@@ -16,6 +16,7 @@ mod epochs;
 mod evictions;
 mod harness;
 mod held_reader;
+mod history;
 mod history_codec;
 mod opening;
 mod pacing;
@@ -81,6 +82,8 @@ const BENCHMARKS: &[Benchmark] = &[
     ("parity", |scale, report| parity::of_blocks(scale.rounds, report)),
     ("page-parity", |scale, report| page_parity::cost(scale.rounds, report)),
     ("history-codec", |scale, report| history_codec::versions(scale.rounds, report)),
+    ("history-pages", |scale, report| history::coding(scale.rounds, report)),
+    ("history-reads", |scale, report| history::depths(scale.rounds, report)),
     ("epochs", |scale, report| epochs::entering(scale.rounds, report)),
     ("epochs-deferring", |scale, report| epochs::deferring(scale.rounds, report)),
     ("controller", |_, report| pacing::controller(report)),

@@ -10,9 +10,9 @@ use crate::workload::scramble;
 
 /// A version, and the next newer one that it is coded against.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) base: Vec<u8>,
-    pub(super) result: Vec<u8>,
+pub(crate) struct Step {
+    pub(crate) base: Vec<u8>,
+    pub(crate) result: Vec<u8>,
 }
 
 /// Numbers of a fixed seed.
@@ -80,7 +80,7 @@ pub(super) fn embedding_components(seed: u64, dimension: usize, percent: u64) ->
 const PAIRS_MAX: usize = 60;
 
 /// Files that changed between neighbouring versions of the crates that cargo has fetched.
-pub(super) fn texts() -> Result<Vec<Step>, BenchError> {
+pub(crate) fn texts() -> Result<Vec<Step>, BenchError> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let sources = home.ok_or("neither CARGO_HOME nor HOME is set")?.join("registry/src");

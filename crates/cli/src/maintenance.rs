@@ -88,6 +88,7 @@ pub(crate) fn compact(session: &Session, args: &JsonOnly) -> Outcome {
         object.plain("bytes_before", report.bytes_before);
         object.plain("pruned_commits", report.pruned_commits);
         object.plain("pruned_rows", report.pruned_rows);
+        object.plain("reclaimed_bytes", report.reclaimed_bytes);
         json::write_seconds(object.field("seconds"), report.elapsed);
         object.end();
         output::say(line)?;

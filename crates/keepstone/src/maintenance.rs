@@ -122,6 +122,8 @@ pub struct CompactReport {
     pub pruned_rows: u64,
     /// Commits that went with them.
     pub pruned_commits: u64,
+    /// Bytes of pages that were in use for them and no longer are.
+    pub reclaimed_bytes: u64,
     /// Bytes of the page file before.
     pub bytes_before: u64,
     /// Bytes of the page file after.
@@ -227,6 +229,7 @@ impl Store {
         Ok(CompactReport {
             pruned_rows: found.pruned_rows,
             pruned_commits: found.pruned_commits,
+            reclaimed_bytes: found.reclaimed_bytes,
             bytes_before: found.bytes_before,
             bytes_after: found.bytes_after,
             elapsed,

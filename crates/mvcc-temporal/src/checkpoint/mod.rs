@@ -16,6 +16,7 @@
 mod background;
 mod displace;
 pub(crate) mod fold;
+mod likeness;
 mod older_coder;
 pub(crate) mod pace;
 pub(crate) mod prune;

@@ -4,6 +4,7 @@ use keepstone_btree::NewValue;
 use keepstone_types::{ValueRef, Version};
 use keepstone_xor_dag::chain::{ChainLength, Newer, RowCoder};
 
+use super::likeness::may_be_shorter;
 use crate::ground::row;
 use crate::options::HistoryCoding;
 
@@ -12,6 +13,8 @@ use crate::options::HistoryCoding;
 pub(crate) const CODED_LEN_MAX: usize = 256 << 10;
 /// The head of an entry alone takes as much as a value of this length.
 const CODED_LEN_MIN: usize = 32;
+/// A shorter value that has nothing in common with the next is not compressed by itself: that takes longer than folding it.
+const COMPRESSED_LEN_MIN: usize = 1 << 10;
 /// Bytes of an entry before its delta: its form, and how many deltas begin there.
 const ENTRY_HEAD_LEN: usize = 2;
 
@@ -55,7 +58,11 @@ impl OlderCoder {
             return Ok(None);
         }
         let newer = newer.filter(|newer| newer.len() <= CODED_LEN_MAX);
-        let base = newer.map(|value| Newer { value, ahead: 0 });
+        let base = newer.filter(|newer| may_be_shorter(value, newer));
+        if base.is_none() && newer.is_some() && value.len() < COMPRESSED_LEN_MIN {
+            return Ok(None);
+        }
+        let base = base.map(|value| Newer { value, ahead: 0 });
         let first = self.coder.code(value, base, 0, &mut self.entry);
         if !self.is_worth_it(value) {
             return Ok(None);
