@@ -31,10 +31,15 @@ pub(crate) struct Value {
 }
 
 impl Value {
+    /// Most values are like each other, so that history has them as deltas; every seventh is like no other.
     pub(crate) fn bytes(self) -> Vec<u8> {
         let word = Dice::new(self.tag).draw().to_le_bytes();
-        let mut bytes: Vec<u8> = word.iter().copied().cycle().take(self.len).collect();
+        let rest = if self.tag.is_multiple_of(7) { word } else { *b"and on; " };
+        let mut bytes: Vec<u8> = rest.iter().copied().cycle().take(self.len).collect();
         for (place, chunk) in bytes.chunks_mut(512).enumerate() {
+            for (byte, of_tag) in chunk.iter_mut().zip(word) {
+                *byte = of_tag;
+            }
             chunk[0] ^= place as u8;
         }
         bytes
