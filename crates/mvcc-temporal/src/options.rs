@@ -71,7 +71,7 @@ impl Default for Retention {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HistoryCoding {
-    /// As what leads to them from the next newer version, where that is shorter, with a keyframe at least every sixteen.
+    /// As what leads to them from the next newer version, where that is shorter, with a keyframe at least every eight.
     #[default]
     Chains,
     /// As they were written: for values that are encrypted or compressed, where looking for a shorter way takes time and

@@ -7,12 +7,11 @@
 use keepstone_btree::{Cursor, Stored, TreeError};
 use keepstone_pager::PageFile;
 use keepstone_types::{ValueRef, Version};
-use keepstone_xor_dag::chain::ChainLength;
 use keepstone_xor_dag::delta::{decode_into, inspect};
 
 use super::CheckReport;
 use crate::catalog::TableId;
-use crate::ground::older::content;
+use crate::ground::older::{RUN_LENGTH, content};
 use crate::ground::row::{self, OlderForm};
 use crate::ground::{Ground, history_key};
 use crate::limits::VALUE_LEN_MAX;
@@ -92,7 +91,7 @@ impl<'a> Chains<'a> {
         (version, deltas, is_keyframe): (Version, u8, bool),
         report: &mut CheckReport,
     ) -> Result<(), TreeError> {
-        let most = u8::try_from(ChainLength::DEFAULT.deltas()).unwrap_or(u8::MAX);
+        let most = u8::try_from(RUN_LENGTH.deltas()).unwrap_or(u8::MAX);
         let left = self.left.take();
         if is_keyframe != (deltas == 0) || deltas > most || (left == Some(0) && !is_keyframe) {
             let expected = if is_keyframe { 0..=0 } else { 1..=left.unwrap_or(most) };
@@ -175,7 +174,7 @@ mod tests {
             .concat()
     }
 
-    /// Every sixteenth that was displaced is a keyframe.
+    /// Every eighth that was displaced is a keyframe.
     fn store() -> Database {
         let options = DatabaseOptions::default();
         let log = options.log.clone().tending(keepstone_wal::Tending::Caller);
@@ -227,41 +226,41 @@ mod tests {
         report.findings.iter().map(ToString::to_string).collect()
     }
 
-    /// The run of version 25 goes from the keyframe 32 down to 17.
-    fn hurts_what_hangs_on_25(database: &Database, what: &str) {
+    /// The run of version 29 goes from the keyframe 32 down to 25.
+    fn hurts_what_hangs_on_29(database: &Database, what: &str) {
         for version in 1..=VERSIONS {
             match read(database, version) {
-                Ok(found) => assert!(found == value(version) && !(17..=25).contains(&version), "{version}"),
+                Ok(found) => assert!(found == value(version) && !(25..=29).contains(&version), "{version}"),
                 Err(error) => {
-                    assert!((17..=25).contains(&version), "{version}: {error}");
-                    assert!(error.contains("version 25 of key key") && error.contains(what), "{error}");
+                    assert!((25..=29).contains(&version), "{version}: {error}");
+                    assert!(error.contains("version 29 of key key") && error.contains(what), "{error}");
                 }
             }
         }
         let found = findings(database);
-        assert!(found[0].starts_with("version 25 of key key") && found[0].contains(what), "{}", found[0]);
-        assert_eq!(found.len(), 9, "{found:?}");
-        for (finding, version) in found[1..].iter().zip((17..25).rev()) {
+        assert!(found[0].starts_with("version 29 of key key") && found[0].contains(what), "{}", found[0]);
+        assert_eq!(found.len(), 5, "{found:?}");
+        for (finding, version) in found[1..].iter().zip((25..29).rev()) {
             assert!(finding.starts_with(&format!("version {version} of key key")), "{finding}");
-            assert!(finding.contains("version 25 is damaged"), "{finding}");
+            assert!(finding.contains("version 29 is damaged"), "{finding}");
         }
         let mut history = database.history("t", "key").unwrap();
         let listed: Vec<_> = history.by_ref().take_while(Result::is_ok).collect();
-        assert!(listed.len() <= 15 && history.next().is_none(), "it ends at the damage");
+        assert!(listed.len() <= 11 && history.next().is_none(), "it ends at the damage");
     }
 
     #[test]
     fn a_damaged_entry_hurts_what_hangs_on_it_and_nothing_newer() {
         let database = store();
-        change(&database, 25, |row, at| row[at + 20] ^= 4);
-        hurts_what_hangs_on_25(&database, "seal");
+        change(&database, 29, |row, at| row[at + 20] ^= 4);
+        hurts_what_hangs_on_29(&database, "seal");
     }
 
     #[test]
     fn a_form_that_is_not_known_is_refused_by_name() {
         let database = store();
-        change(&database, 25, |row, at| row[at - 2] = 9);
-        hurts_what_hangs_on_25(&database, "form 9");
+        change(&database, 29, |row, at| row[at - 2] = 9);
+        hurts_what_hangs_on_29(&database, "form 9");
     }
 
     #[test]

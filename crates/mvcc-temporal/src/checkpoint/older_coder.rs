@@ -2,13 +2,14 @@
 
 use keepstone_btree::NewValue;
 use keepstone_types::{ValueRef, Version};
-use keepstone_xor_dag::chain::{ChainLength, Newer, RowCoder};
+use keepstone_xor_dag::chain::{Newer, RowCoder};
 
 use super::likeness::may_be_shorter;
+use crate::ground::older::RUN_LENGTH;
 use crate::ground::row;
 use crate::options::HistoryCoding;
 
-/// Bytes of a value that may become an entry or the base of one, at most. A read may have to decode fifteen others of its length
+/// Bytes of a value that may become an entry or the base of one, at most. A read may have to decode seven others of its length
 /// first, and pages of its own move into history as they are.
 pub(crate) const CODED_LEN_MAX: usize = 256 << 10;
 /// The head of an entry alone takes as much as a value of this length.
@@ -37,7 +38,7 @@ pub(crate) struct OlderCoder {
 
 impl OlderCoder {
     pub(crate) fn new(coding: HistoryCoding) -> Self {
-        Self { coder: RowCoder::new(ChainLength::DEFAULT), coding, entry: Vec::new() }
+        Self { coder: RowCoder::new(RUN_LENGTH), coding, entry: Vec::new() }
     }
 
     /// Whether a value of so many bytes may become an entry.
@@ -135,7 +136,7 @@ mod tests {
         let mut coder = OlderCoder::new(HistoryCoding::Chains);
         let text = b"A sentence that is there more than once. ".repeat(20);
         let changed = [&text[..], b"And an end."].concat();
-        for (behind, expected) in [(0, 1), (3, 4), (14, 15), (15, 0), (255, 0)] {
+        for (behind, expected) in [(0, 1), (3, 4), (6, 7), (7, 0), (255, 0)] {
             assert_eq!(deltas(&mut coder, &text, Some(&changed), behind), Some(expected), "{behind}");
         }
         assert_eq!(deltas(&mut coder, &text, None, 3), Some(0), "a keyframe, compressed");

@@ -1,7 +1,7 @@
 //! Reading history: the older versions of a key, as they are, or as entries of a chain.
 //!
 //! How an entry is read: from its row towards newer ones, until a keyframe, a whole value, or the row in the table's tree;
-//! and from there back by decoding. No run of deltas is longer than [`ChainLength::DEFAULT`] allows, so that many decodings are
+//! and from there back by decoding. No run of deltas is longer than [`RUN_LENGTH`] allows, so that many decodings are
 //! the most that a read takes. All rows are of one root. A list of versions decodes each against the one before it.
 
 use keepstone_btree::{Cursor, Found};
@@ -17,6 +17,12 @@ use crate::error::{PageSource, ReadError};
 use crate::limits::VALUE_LEN_MAX;
 use crate::memtable::RowVersion;
 
+/// A keyframe and the deltas that hang on it, at most: eight, for a read of an older version is to take no more than a few times
+/// what one of the newest takes. Sixteen halve the bytes of a fingerprint's version and double the time.
+pub(crate) const RUN_LENGTH: ChainLength = match ChainLength::new(8) {
+    Some(length) => length,
+    None => ChainLength::DEFAULT,
+};
 /// Bytes of the version at the end of a history key.
 const VERSION_LEN: usize = 8;
 
@@ -107,7 +113,7 @@ impl<'a> OlderRows<'a> {
 
     /// The value of the entry it stands on. It stands on the row that this hangs on in the end, or beyond, afterwards.
     fn unwind(&mut self) -> Result<Option<ValueRef>, ReadError> {
-        let mut unwind = Unwind::new(ChainLength::DEFAULT);
+        let mut unwind = Unwind::new(RUN_LENGTH);
         let mut versions = Vec::new();
         let mut base = None;
         loop {

@@ -77,6 +77,7 @@ impl<'a> GapWriter<'a> {
 }
 
 /// Reads what [`GapWriter`] wrote.
+#[derive(Clone, Copy)]
 pub(crate) struct GapReader<'a> {
     rest: &'a [u8],
     low_bits: u8,
@@ -92,32 +93,70 @@ impl<'a> GapReader<'a> {
         (low_bits <= LOW_BITS_MAX).then_some(reader)
     }
 
-    /// Makes at least 32 bits wait, if there are so many.
-    #[inline]
+    /// Makes at least 56 bits wait, if there are so many; never more than 63.
+    #[inline(always)]
     fn fill(&mut self) {
-        if self.pending_bits > 32 {
+        if let Some(word) = self.rest.first_chunk::<8>() {
+            // As many whole bytes as there is room for; what stands above them is the beginning of the next, which comes
+            // to the same place again.
+            self.pending |= u64::from_le_bytes(*word) << (self.pending_bits & 63);
+            let taken = (63 ^ (self.pending_bits & 63)) >> 3;
+            self.pending_bits |= 56;
+            self.rest = self.rest.get(usize::try_from(taken).unwrap_or_default()..).unwrap_or_default();
             return;
         }
-        if let Some((word, rest)) = self.rest.split_first_chunk::<4>() {
-            self.pending |= u64::from(u32::from_le_bytes(*word)) << self.pending_bits;
-            (self.pending_bits, self.rest) = (self.pending_bits.saturating_add(32), rest);
-            return;
-        }
-        while let Some((byte, rest)) = self.rest.split_first() {
+        while self.pending_bits < 56
+            && let Some((byte, rest)) = self.rest.split_first()
+        {
             self.pending |= u64::from(*byte) << self.pending_bits;
-            (self.pending_bits, self.rest) = (self.pending_bits.saturating_add(8), rest);
+            (self.pending_bits, self.rest) = (self.pending_bits.wrapping_add(8), rest);
         }
     }
 
-    #[inline]
+    /// Takes bits, at most 63 and no more than wait.
+    #[inline(always)]
     fn take(&mut self, count: u32) {
-        self.pending = self.pending.checked_shr(count).unwrap_or(0);
-        self.pending_bits = self.pending_bits.saturating_sub(count);
+        self.pending >>= count & 63;
+        self.pending_bits = self.pending_bits.wrapping_sub(count);
     }
 
     /// The next position; `None` if the code ends before, or leaves what can be counted.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "kept in registers by the loop around it, places are read in half the time"
+    )]
     pub(crate) fn next(&mut self) -> Option<u64> {
+        self.fill();
+        let low_bits = u32::from(self.low_bits);
+        let zeros = self.pending.trailing_zeros();
+        let bits = zeros.wrapping_add(1).wrapping_add(low_bits);
+        if bits > self.pending_bits {
+            // By value, so that the reader of the loop around this stays in registers.
+            let (reader, position) = (*self).long_gap()?;
+            *self = reader;
+            return Some(position);
+        }
+        // Mostly all of a gap waits: at most 63 bits, of which at most 32 are low ones, so that nothing is shifted out.
+        let low = (self.pending >> (zeros.wrapping_add(1) & 63)) & (1_u64 << low_bits).wrapping_sub(1);
+        self.take(bits);
+        let position = self.next.checked_add(u64::from(zeros) << low_bits | low)?;
+        self.next = position.saturating_add(1);
+        Some(position)
+    }
+
+    /// The position behind a gap.
+    #[inline]
+    fn advance(&mut self, high: u64, low: u64) -> Option<u64> {
+        let gap = high.checked_mul(1 << self.low_bits)?.checked_add(low)?;
+        let position = self.next.checked_add(gap)?;
+        self.next = position.checked_add(1)?;
+        Some(position)
+    }
+
+    /// The reader behind a gap, whatever its length, and the position behind it.
+    #[cold]
+    fn long_gap(mut self) -> Option<(Self, u64)> {
         let mut high = 0_u64;
         loop {
             self.fill();
@@ -139,10 +178,8 @@ impl<'a> GapReader<'a> {
         }
         let low = self.pending & (1_u64 << low_bits).wrapping_sub(1);
         self.take(low_bits);
-        let gap = high.checked_mul(1 << low_bits)?.checked_add(low)?;
-        let position = self.next.checked_add(gap)?;
-        self.next = position.checked_add(1)?;
-        Some(position)
+        let position = self.advance(high, low)?;
+        Some((self, position))
     }
 
     /// Whether only the zeros that fill the last byte are left.
