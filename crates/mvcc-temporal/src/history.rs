@@ -6,7 +6,7 @@ use std::vec;
 use keepstone_types::{Timestamp, ValueRef, Version};
 
 use crate::catalog::TableId;
-use crate::commit_entry::{CommitEntry, RowKey};
+use crate::commit::entry::{CommitEntry, RowKey};
 use crate::error::ReadError;
 use crate::layers::Layers;
 use crate::memtable::RowVersion;

@@ -14,7 +14,7 @@
 use keepstone_types::{Lsn, Timestamp, ValueRef, Version, lock_rank};
 
 use crate::catalog::TableId;
-use crate::commit_entry::CommitEntry;
+use crate::commit::entry::CommitEntry;
 use crate::error::ReadError;
 use crate::ground::Ground;
 use crate::history::CommitInfo;

@@ -5,10 +5,12 @@
 //! trait, [`Read`]: the database, a [`Snapshot`], a transaction with its own writes, a [`Branch`] forked at a version, with
 //! writes that nobody else sees until they are merged. A checkpoint folds what was committed into the page file, a slice at a
 //! time, and lets the log go. Older versions are kept as long as retention says, and named or forked ones for good.
+//!
 //! **Guarantees.** What `commit` acknowledged is as durable as was asked, and visible to the next `begin`; nothing uncommitted
 //! ever is. Queue order is version order, log order and publication order. Serializable by default, phantoms and reads of
 //! what was absent included. Readers wait for nobody. Errors are typed; [`CommitError::CommitOutcomeUnknown`] is the only one
 //! after which a commit may be there.
+//!
 //! **Limits.** What a transaction reads must fit in memory; what it writes goes to files beside the store when it is much.
 //!
 //! ```
@@ -34,9 +36,6 @@ mod catalog;
 mod check;
 mod checkpoint;
 mod commit;
-mod commit_entry;
-mod commit_index;
-mod commit_path;
 mod database;
 mod error;
 #[cfg(test)]

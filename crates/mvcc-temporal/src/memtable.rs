@@ -22,7 +22,7 @@ use std::ops::Bound;
 use keepstone_types::{ValueRef, Version};
 
 use crate::catalog::TableId;
-use crate::commit_index::CommitIndex;
+use crate::commit::index::CommitIndex;
 use crate::error::ReadError;
 use crate::key_range::KeyRange;
 use crate::runs::{Run, bytes_of};

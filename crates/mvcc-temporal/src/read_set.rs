@@ -10,7 +10,7 @@ use keepstone_types::{ValueRef, lock_rank};
 
 use crate::branches::BranchNumber;
 use crate::catalog::TableId;
-use crate::commit_entry::RowKey;
+use crate::commit::entry::RowKey;
 use crate::key_range::KeyRange;
 use crate::sync::{Arc, Mutex};
 

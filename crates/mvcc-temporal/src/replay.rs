@@ -11,7 +11,7 @@ use keepstone_wal::{RecordKind, Replayed, ReplayedRecord};
 use crate::catalog::{
     NUMBERED_PREFIX, TABLE_PREFIX, TableId, is_of_catalog, parse_numbered_row, parse_table_row,
 };
-use crate::commit_entry::CommitEntry;
+use crate::commit::entry::CommitEntry;
 use crate::error::{OpenError, ReadError};
 use crate::ground::meta::Meta;
 use crate::layers::View;

@@ -9,7 +9,7 @@ use keepstone_wal::Durability;
 
 use crate::branches::{BranchPart, branch_key, tagged, untagged};
 use crate::catalog::{TABLE_PREFIX, Table, TableId, numbered_key, parse_table_row, table_key, table_value};
-use crate::commit_path::{Intent, Submitted, commit, submit};
+use crate::commit::path::{Intent, Submitted, commit, submit};
 use crate::database::Handle;
 use crate::error::{CommitError, ReadError};
 use crate::key_range::KeyRange;

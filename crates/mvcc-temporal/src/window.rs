@@ -15,7 +15,7 @@ use keepstone_types::{ValueRef, Version};
 
 use crate::branches::is_catalog_of_branch;
 use crate::catalog::{TableId, is_of_catalog};
-use crate::commit_entry::{CommitEntry, RowKey};
+use crate::commit::entry::{CommitEntry, RowKey};
 use crate::key_range::KeyRange;
 use crate::read_set::FinishedReads;
 use crate::sync::Arc;

@@ -10,7 +10,7 @@ use super::handle::Branch;
 use super::part::BranchNumber;
 use super::rows::{branch_key, discarded, discarded_key, parse_branch_row};
 use crate::catalog::TableId;
-use crate::commit_path::{Intent, commit};
+use crate::commit::path::{Intent, commit};
 use crate::database::Inner;
 use crate::error::{CommitError, WriteError};
 use crate::key_range::KeyRange;

@@ -15,7 +15,7 @@ use keepstone_types::{Generation, ValueRef, Version};
 use super::displace::Displaced;
 use super::older_coder::OlderCoder;
 use crate::catalog::{TABLE_PREFIX, TableId};
-use crate::commit_index::CommitIndex;
+use crate::commit::index::CommitIndex;
 use crate::error::CheckpointError;
 use crate::ground::commit_row::{self, CommitRow};
 use crate::ground::meta::{CHAINS, Meta};

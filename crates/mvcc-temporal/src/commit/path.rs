@@ -7,7 +7,7 @@ use keepstone_wal::{Durability, Record, RecordKind, Ticket};
 
 use crate::checkpoint::{Reason, ground, room, run};
 use crate::commit::CommitItem;
-use crate::commit_entry::CommitEntry;
+use crate::commit::entry::CommitEntry;
 use crate::database::Inner;
 use crate::error::{CheckpointError, CommitError};
 use crate::log_error::{commit_error, refusal};

@@ -8,7 +8,7 @@
 
 use keepstone_types::{Lsn, Version};
 
-use crate::commit_entry::CommitEntry;
+use crate::commit::entry::CommitEntry;
 use crate::sync::{Arc, AtomicUsize, Ordering, SlotOnce};
 
 /// Entries in the first block; each block is twice the one before, so that nothing ever moves.

@@ -7,13 +7,17 @@
 //!   take none either, but for `apply` of a commit with runs, which replaces the layers.
 //! * Commit time is max(now, last + 1 µs), so times order commits as versions do.
 
+pub(crate) mod entry;
+pub(crate) mod index;
+pub(crate) mod path;
+
 use std::time::Duration;
 
 use keepstone_types::{Lsn, Timeline, Timestamp, Version};
 use keepstone_wal::LogSink;
 
 use crate::catalog::TableId;
-use crate::commit_entry::CommitEntry;
+use crate::commit::entry::CommitEntry;
 use crate::record::{Row, fill_head};
 use crate::runs::Run;
 use crate::shared::Shared;
