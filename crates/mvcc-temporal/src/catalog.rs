@@ -16,7 +16,7 @@ use keepstone_types::{ValueRef, Version, lock_rank};
 use crate::branches::{PLACE_LEN_MAX, TAGGED_LEN_MAX};
 use crate::error::CommitError;
 use crate::limits::{KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, VALUE_LEN_MAX};
-use crate::replay::NewTable;
+use crate::log::replay::NewTable;
 use crate::sync::{Arc, ArcSwap, AtomicU64, Mutex, Ordering};
 
 /// The number of a table within a store.

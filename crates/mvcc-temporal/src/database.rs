@@ -17,7 +17,7 @@ use crate::error::{CheckpointError, CloseError, CommitError, OpenError, ReadErro
 use crate::gate::Turn;
 use crate::history::{CommitInfo, Commits, Diff, History};
 use crate::key_range::KeyRange;
-use crate::log_error::sync_error;
+use crate::log::error::sync_error;
 use crate::options::{DatabaseOptions, HistoryCoding, Retention};
 use crate::read::{Read, VersionedValue, sealed};
 use crate::readers::ReaderAllowance;

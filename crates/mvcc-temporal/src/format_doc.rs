@@ -2,7 +2,7 @@
 
 use crate::ground::meta::META_FIELDS;
 use crate::identity::FIELDS;
-use crate::record::HEAD_FIELDS;
+use crate::log::record::HEAD_FIELDS;
 
 const DOCUMENT: &str = include_str!("../FORMAT.md");
 

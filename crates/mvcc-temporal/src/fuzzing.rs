@@ -25,8 +25,8 @@ use crate::branches::{
 };
 use crate::catalog::{TableId, numbered_key, parse_numbered_row, parse_table_row, table_key, table_value};
 use crate::identity::{FILE_LEN, FILE_NAME, Identity, MAGIC};
+use crate::log::record::{self, HEAD_LEN, Row, fill_head};
 use crate::names::{NAME_PREFIX, parse_name_row};
-use crate::record::{self, HEAD_LEN, Row, fill_head};
 use crate::sync::Arc;
 use crate::{Access, Database, DatabaseOptions, KeyRange, Read as _, Retention, WriteError};
 

@@ -18,8 +18,8 @@ use crate::commit::entry::CommitEntry;
 use crate::error::ReadError;
 use crate::ground::Ground;
 use crate::history::CommitInfo;
+use crate::log::record::Row;
 use crate::memtable::{FoundRow, Memtable, RowVersion};
-use crate::record::Row;
 use crate::runs::Run;
 use crate::sync::{Arc, ArcSwap, Mutex};
 

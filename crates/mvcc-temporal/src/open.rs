@@ -19,20 +19,20 @@ use keepstone_wal as wal;
 use keepstone_wal::{Log, LogOptions, Replayed};
 
 use crate::checkpoint::{Checkpointer, completed};
+use crate::commit::window::CommitWindow;
 use crate::commit::{Admission, CommitSink};
 use crate::database::Inner;
 use crate::error::OpenError;
 use crate::ground::Ground;
 use crate::ground::meta::Meta;
 use crate::identity::{FILE_NAME, Identity, STAGED_NAME};
-use crate::log_error::{open_error, pages_error};
+use crate::log::error::{open_error, pages_error};
+use crate::log::record::{HEAD_LEN, decode, is_commit};
+use crate::log::replay::Replay;
 use crate::options::{Access, DatabaseOptions, Existence, Recovery};
-use crate::record::{HEAD_LEN, decode, is_commit};
-use crate::replay::Replay;
 use crate::runs::{RunFolder, Unnamed};
 use crate::shared::Shared;
 use crate::sync::{Arc, Mutex};
-use crate::window::CommitWindow;
 
 /// The log's folder within the store's.
 pub(crate) const LOG_DIR: &str = "log";

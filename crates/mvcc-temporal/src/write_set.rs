@@ -8,7 +8,7 @@ use keepstone_types::{Packer, ValueRef};
 use crate::catalog::TableId;
 use crate::error::{CommitError, ReadError};
 use crate::key_range::{KeyRange, borrowed};
-use crate::record::Row;
+use crate::log::record::Row;
 use crate::runs::{Merged, Run, RunFolder};
 use crate::sync::Arc;
 

@@ -34,7 +34,7 @@ use crate::error::CheckpointError;
 use crate::ground::Ground;
 use crate::ground::meta::Meta;
 use crate::layers::Layers;
-use crate::log_error::sync_error;
+use crate::log::error::sync_error;
 use crate::memtable::Memtable;
 use crate::options::CheckpointOptions;
 use crate::stats::Counter;

@@ -12,7 +12,7 @@ use super::older_coder::OlderCoder;
 use super::{begin_slice, commit_slice, ground, pace, publish, release_runs, retire};
 use crate::database::Inner;
 use crate::error::CheckpointError;
-use crate::log_error::sync_error;
+use crate::log::error::sync_error;
 use crate::memtable::Memtable;
 use crate::options::CheckpointOptions;
 use crate::sync::{Arc, Ordering};

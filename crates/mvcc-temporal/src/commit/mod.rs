@@ -10,6 +10,7 @@
 pub(crate) mod entry;
 pub(crate) mod index;
 pub(crate) mod path;
+pub(crate) mod window;
 
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use keepstone_wal::LogSink;
 
 use crate::catalog::TableId;
 use crate::commit::entry::CommitEntry;
-use crate::record::{Row, fill_head};
+use crate::commit::window::{Basis, CommitWindow, Footprint, Refusal};
+use crate::log::record::{Row, fill_head};
 use crate::runs::Run;
 use crate::shared::Shared;
 use crate::sync::{Arc, Ordering};
-use crate::window::{Basis, CommitWindow, Footprint, Refusal};
 
 /// What the queue's lock guards: the last number given, and the commit window.
 #[derive(Debug)]
@@ -135,8 +136,8 @@ mod tests {
     use keepstone_types::{ManualClock, StoreId, ValueRef};
 
     use super::*;
+    use crate::log::record::HEAD_LEN;
     use crate::read_set::FinishedReads;
-    use crate::record::HEAD_LEN;
 
     const WINDOW_BYTES: usize = 64 << 10;
 

@@ -8,17 +8,17 @@ use keepstone_wal::{Durability, Record, RecordKind, Ticket};
 use crate::checkpoint::{Reason, ground, room, run};
 use crate::commit::CommitItem;
 use crate::commit::entry::CommitEntry;
+use crate::commit::window::{Basis, Footprint, Refusal};
 use crate::database::Inner;
 use crate::error::{CheckpointError, CommitError};
-use crate::log_error::{commit_error, refusal};
+use crate::log::error::{commit_error, refusal};
+use crate::log::record::{self, Row};
 use crate::memtable::row_bytes;
 use crate::read_set::{ReadSet, joined};
 use crate::readers::Registration;
-use crate::record::{self, Row};
 use crate::runs::{Run, RunRef, bytes_of, rows_of};
 use crate::sync::{Arc, Ordering, thread};
 use crate::txn::{Isolation, Receipt};
-use crate::window::{Basis, Footprint, Refusal};
 use crate::write_set::{FinishedWrites, WriteSet};
 
 /// Commits copied from the window at a time, to be validated outside the queue's lock.

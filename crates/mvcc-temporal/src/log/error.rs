@@ -7,9 +7,9 @@ use keepstone_wal as wal;
 
 use crate::branches::split_place;
 use crate::catalog::TableId;
+use crate::commit::window::Refusal;
 use crate::error::{CommitError, ErrorKind, OpenError};
 use crate::shared::Shared;
-use crate::window::Refusal;
 
 /// Why the log did not take a commit of a transaction that began at `began`.
 pub(crate) fn commit_error(
