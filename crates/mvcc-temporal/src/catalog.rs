@@ -250,6 +250,13 @@ impl Catalog {
         }
     }
 
+    /// The tables that exist at `version`, ascending by number.
+    pub(crate) fn tables_at(&self, version: Version) -> Vec<(TableId, Arc<str>)> {
+        let tables = self.tables.load();
+        let existing = tables.by_id.values().filter(|table| table.exists_at(version));
+        existing.map(|table| (table.id, Arc::clone(&table.name))).collect()
+    }
+
     /// The names of the tables that exist at `version`, sorted.
     pub(crate) fn names_at(&self, version: Version) -> Vec<Arc<str>> {
         let tables = self.tables.load();

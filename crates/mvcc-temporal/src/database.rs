@@ -157,6 +157,11 @@ impl Database {
         Ok(Self { inner: Arc::new(Handle(inner)) })
     }
 
+    /// A handle on a store that no thread checkpoints.
+    pub(crate) fn of(inner: Inner) -> Self {
+        Self { inner: Arc::new(Handle(Arc::new(inner))) }
+    }
+
     /// Begins a serializable transaction.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use crate::ground::meta::META_FIELDS;
 use crate::identity::FIELDS;
 use crate::log::record::HEAD_FIELDS;
+use crate::portable::{head, trailer};
 
 const DOCUMENT: &str = include_str!("../FORMAT.md");
 
@@ -18,7 +19,18 @@ fn rendered(fields: &[(usize, &str)]) -> String {
 
 #[test]
 fn the_tables_of_the_document_are_those_of_the_code() {
-    for (mark, fields) in [("identity", FIELDS), ("head", HEAD_FIELDS), ("meta", META_FIELDS)] {
+    let meanings = |fields: &[keepstone_types::layout::Field]| -> Vec<_> {
+        fields.iter().map(|field| (field.len, field.meaning)).collect()
+    };
+    let (head, trailer) = (meanings(&head::HEAD_FIELDS), meanings(&trailer::TRAILER_FIELDS));
+    let tables = [
+        ("identity", FIELDS),
+        ("head", HEAD_FIELDS),
+        ("meta", META_FIELDS),
+        ("snapshot-head", &head),
+        ("snapshot-trailer", &trailer),
+    ];
+    for (mark, fields) in tables {
         let table = rendered(fields);
         let begin = format!("<!-- {mark} -->\n");
         let (_, rest) = DOCUMENT.split_once(&begin).unwrap();

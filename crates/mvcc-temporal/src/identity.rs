@@ -19,6 +19,8 @@ use crate::options::Retention;
 pub(crate) const FILE_NAME: &str = "KEEPSTONE";
 /// The name it has while the store is being made.
 pub(crate) const STAGED_NAME: &str = "KEEPSTONE.new";
+/// The name it has while a store is being restored: nobody opens or takes up such a folder but who restores.
+pub(crate) const RESTORING_NAME: &str = "KEEPSTONE.restoring";
 /// The first bytes: a line that people can read.
 pub(crate) const MAGIC: &[u8; 16] = b"KEEPSTONE STORE\n";
 /// The format this build writes. Version 0 is unstable.

@@ -20,7 +20,6 @@
 //! let database = Database::open(dir.path(), DatabaseOptions::default())?;
 //! let first = database.write(|txn| -> Result<(), WriteError> { Ok(txn.put("notes", "stone", b"grey".as_slice())?) })?;
 //! database.write(|txn| -> Result<(), WriteError> { Ok(txn.put("notes", "stone", b"green".as_slice())?) })?;
-//!
 //! assert_eq!(database.get("notes", "stone")?.unwrap(), b"green");
 //! let then = database.snapshot_at(first.version.unwrap())?;
 //! assert_eq!(then.get("notes", "stone")?.unwrap(), b"grey");
@@ -57,6 +56,7 @@ mod merge;
 mod names;
 mod open;
 mod options;
+mod portable;
 mod read;
 mod read_set;
 mod readers;
@@ -89,6 +89,8 @@ pub use maintenance::{CompactReport, GcReport, ScrubOptions, ScrubProgress, Scru
 pub use names::NamedVersion;
 pub use options::{Access, CheckpointOptions, DatabaseOptions, Existence};
 pub use options::{HistoryCoding, Recovery, Retention};
+pub use portable::{RestoreReport, SnapshotEntry, SnapshotFileError, SnapshotFileInfo};
+pub use portable::{SnapshotFolder, SnapshotPruneReport, VerifyReport};
 pub use read::{Read, VersionedValue};
 pub use readers::ReaderAllowance;
 pub use scan::{KeyValue, Scan};

@@ -37,7 +37,7 @@ use crate::sync::{Arc, Mutex};
 /// The log's folder within the store's.
 pub(crate) const LOG_DIR: &str = "log";
 /// The lock file.
-const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOCK_NAME: &str = "LOCK";
 /// The page file.
 pub(crate) const PAGES_NAME: &str = "pages";
 /// Bytes of an identity file that are read, at most.
@@ -52,13 +52,13 @@ enum Found {
 }
 
 /// A file system, a folder in it, and how errors there are told.
-struct Place<'a> {
-    vfs: &'a Arc<dyn Vfs>,
-    dir: &'a Path,
+pub(crate) struct Place<'a> {
+    pub(crate) vfs: &'a Arc<dyn Vfs>,
+    pub(crate) dir: &'a Path,
 }
 
 impl Place<'_> {
-    fn io(&self, source: IoError) -> OpenError {
+    pub(crate) fn io(&self, source: IoError) -> OpenError {
         OpenError::Io { dir: self.dir.to_path_buf(), source: source.into() }
     }
 
@@ -98,7 +98,7 @@ impl Place<'_> {
     }
 
     /// Refuses a network file system, judged by the nearest folder that exists.
-    fn must_be_local(&self) -> Result<(), OpenError> {
+    pub(crate) fn must_be_local(&self) -> Result<(), OpenError> {
         for dir in self.dir.ancestors() {
             let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
             match self.vfs.volume(dir) {
@@ -113,7 +113,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    fn lock(&self) -> Result<Box<dyn VfsLock>, OpenError> {
+    pub(crate) fn lock(&self) -> Result<Box<dyn VfsLock>, OpenError> {
         let holder = format!("process {}", std::process::id());
         self.vfs.lock(&self.path(LOCK_NAME), &holder).map_err(|error| match error {
             LockError::Held { holder, .. } => OpenError::Locked { dir: self.dir.to_path_buf(), holder },
@@ -124,7 +124,7 @@ impl Place<'_> {
 
     /// Creates the folder and those above it, each name durable. Those that are there may have been made by a process
     /// that was killed before it made their names durable.
-    fn create_dirs(&self) -> Result<(), IoError> {
+    pub(crate) fn create_dirs(&self) -> Result<(), IoError> {
         let mut missing = Vec::new();
         for dir in self.dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
             match self.vfs.list(dir) {
@@ -171,23 +171,23 @@ impl Place<'_> {
         self.vfs.sync_dir(self.dir)
     }
 
-    fn create_log_dir(&self) -> Result<(), IoError> {
+    pub(crate) fn create_log_dir(&self) -> Result<(), IoError> {
         self.vfs.create_dir(&self.path(LOG_DIR))?;
         self.vfs.sync_dir(self.dir)
     }
 
     /// Makes the folder a store.
-    fn publish_identity(&self) -> Result<(), IoError> {
-        self.vfs.rename(&self.path(STAGED_NAME), &self.path(FILE_NAME))?;
+    pub(crate) fn publish_identity(&self, staged: &str) -> Result<(), IoError> {
+        self.vfs.rename(&self.path(staged), &self.path(FILE_NAME))?;
         self.vfs.sync_dir(self.dir)
     }
 }
 
 /// A folder that may be opened: its identity, the lock if it is for writing, and whether it is a store yet.
-struct Claimed {
-    identity: Identity,
-    lock: Option<Box<dyn VfsLock>>,
-    is_new: bool,
+pub(crate) struct Claimed {
+    pub(crate) identity: Identity,
+    pub(crate) lock: Option<Box<dyn VfsLock>>,
+    pub(crate) is_new: bool,
 }
 
 fn claim(place: &Place<'_>, clock: &dyn Clock, options: &DatabaseOptions) -> Result<Claimed, OpenError> {
@@ -240,7 +240,7 @@ fn claim(place: &Place<'_>, clock: &dyn Clock, options: &DatabaseOptions) -> Res
     }
 }
 
-fn new_identity(clock: &dyn Clock, options: &DatabaseOptions) -> Result<Identity, OpenError> {
+pub(crate) fn new_identity(clock: &dyn Clock, options: &DatabaseOptions) -> Result<Identity, OpenError> {
     let mut id = [0_u8; 16];
     getrandom::fill(&mut id).map_err(|error| OpenError::Random { source: error.to_string().into() })?;
     let (store_id, created) = (StoreId::from_bytes(id), clock.now());
@@ -289,27 +289,42 @@ pub(crate) fn open(
     if !options.force_network {
         place.must_be_local()?;
     }
-    let Claimed { identity, lock, is_new } = claim(&place, &*clock, &options)?;
-    let writable = lock.is_some();
-    if writable {
+    let claimed = claim(&place, &*clock, &options)?;
+    let is_new = claimed.is_new;
+    if claimed.lock.is_some() {
         place.sync_names().map_err(|error| place.io(error))?;
     }
+    let inner = open_claimed(&vfs, clock, &options, claimed, dir)?;
+    if is_new {
+        place.publish_identity(STAGED_NAME).map_err(|error| place.io(error))?;
+    }
+    Ok(inner)
+}
+
+/// Opens what was claimed; what is new has no identity yet.
+pub(crate) fn open_claimed(
+    vfs: &Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+    options: &DatabaseOptions,
+    claimed: Claimed,
+    dir: &Path,
+) -> Result<Inner, OpenError> {
+    let place = Place { vfs, dir };
+    let Claimed { identity, lock, is_new } = claimed;
+    let writable = lock.is_some();
     if is_new {
         place.create_log_dir().map_err(|error| place.io(error))?;
     }
-    let ground = open_ground(&place, &identity, &options, (writable, is_new))?;
+    let ground = open_ground(&place, &identity, options, (writable, is_new))?;
     let shared = Arc::new(Shared::new(dir, identity.store_id, Arc::clone(&clock), !writable).on(ground));
-    let runs = run_folder(&vfs, &shared, &options);
-    let log = open_log(&vfs, &clock, &options, (&identity, is_new), (&shared, &runs))?;
+    let runs = run_folder(vfs, &shared, options);
+    let log = open_log(vfs, &clock, options, (&identity, is_new), (&shared, &runs))?;
     let unnamed = match (writable, log.recovery().quarantined.is_empty()) {
         (false, _) => Unnamed::Stays,
         (true, true) => Unnamed::Goes,
         (true, false) => Unnamed::IsQuarantined,
     };
     runs.begin(unnamed).map_err(|error| place.io(error))?;
-    if is_new {
-        place.publish_identity().map_err(|error| place.io(error))?;
-    }
     let lock = Mutex::new(lock_rank::MVCC_STORE_LOCK, lock);
     let durability = options.durability.unwrap_or(identity.durability);
     let checkpointer = Checkpointer::new(options.checkpoint);
@@ -320,7 +335,7 @@ pub(crate) fn open(
     Ok(Inner {
         shared,
         log,
-        vfs,
+        vfs: Arc::clone(vfs),
         window_bytes_max,
         transaction_memory_bytes,
         runs,

@@ -277,6 +277,14 @@ impl Txn {
         self.make_table(&table)
     }
 
+    /// Makes a table that may stay without rows.
+    pub(crate) fn create_table(&mut self, name: &str) -> Result<(), CommitError> {
+        self.must_be_writable()?;
+        let table = self.inner.shared.catalog.reserve(name)?;
+        self.make_room()?;
+        self.make_table(&table)
+    }
+
     /// Writes a row where it stands for this transaction.
     fn write(&mut self, table: TableId, key: &[u8], value: Option<ValueRef>) -> Result<(), CommitError> {
         match &self.branch {

@@ -65,6 +65,8 @@ pub const MVCC_PRUNED: LockRank = LockRank::new(358, "mvcc: pruned history");
 pub const MVCC_RUNS: LockRank = LockRank::new(359, "mvcc: runs");
 /// How fast what is waiting grows and is folded.
 pub const MVCC_PACE: LockRank = LockRank::new(360, "mvcc: pace");
+/// The snapshot files of a folder that are being written or removed.
+pub const MVCC_SNAPSHOT_NAMES: LockRank = LockRank::new(361, "mvcc: names of snapshot files");
 /// Who replaces the layers.
 pub const MVCC_LAYERS: LockRank = LockRank::new(370, "mvcc: layers");
 /// The free-space map of a page file, while no generation is being built, and the roots that readers hold.

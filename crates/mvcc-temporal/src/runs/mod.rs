@@ -29,7 +29,7 @@ use crate::sync::{Arc, AtomicBool, Ordering};
 
 pub(crate) use build::RunError;
 pub(crate) use cursor::RunCursor;
-pub(crate) use folder::{RunFolder, Unnamed};
+pub(crate) use folder::{RUNS_DIR, RunFolder, Unnamed};
 pub(crate) use merged::Merged;
 
 /// What a run's value begins with.

@@ -26,6 +26,8 @@ mod opening;
 mod pages;
 mod reading;
 mod serial;
+mod snapshot_faults;
+mod snapshot_files;
 mod support;
 mod window;
 mod writing;

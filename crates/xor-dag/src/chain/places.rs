@@ -7,6 +7,7 @@
 //! Invariants:
 //! * A chain's length is the number of its entries and of the places claimed in it, and never more than allowed.
 //! * A parent stays as long as an entry or a place hangs on it.
+//! * A place that hangs on a parent is counted in the chain that the parent is in now, also when that changes meanwhile.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -101,21 +102,14 @@ impl<K: Clone + Eq + Hash> Places<K> {
     pub fn claim(&self, parent: Option<&K>) -> Result<Place<K>, PlaceError> {
         let mut state = self.shared.lock();
         let chain = match parent {
-            None => {
-                let chain = state.next_chain;
-                state.next_chain = chain.saturating_add(1);
-                chain
-            }
+            None => state.new_chain(),
             Some(parent) => state.entries.get(parent).ok_or(PlaceError::ParentNotFound)?.chain,
         };
         let length = state.lengths.get(&chain).copied().unwrap_or_default().saturating_add(1);
         if length > self.max {
             return Err(PlaceError::ChainTooLong { length, max: self.max });
         }
-        state.lengths.insert(chain, length);
-        if let Some(member) = parent.and_then(|parent| state.entries.get_mut(parent)) {
-            member.dependents = member.dependents.saturating_add(1);
-        }
+        state.take(chain, parent);
         drop(state);
         Ok(Place { places: self.clone(), parent: parent.cloned(), chain, is_kept: false })
     }
@@ -136,6 +130,51 @@ impl<K: Clone + Eq + Hash> Places<K> {
         Ok(())
     }
 
+    /// Takes over an entry that is there already, whatever the limit says: chains of an earlier life may be longer.
+    ///
+    /// # Errors
+    /// [`PlaceError::NameTaken`], [`PlaceError::ParentNotFound`]; nothing is counted then.
+    pub fn restore(&self, key: K, parent: Option<&K>) -> Result<(), PlaceError> {
+        let mut state = self.shared.lock();
+        if state.entries.contains_key(&key) {
+            return Err(PlaceError::NameTaken);
+        }
+        let chain = match parent {
+            None => state.new_chain(),
+            Some(parent) => state.entries.get(parent).ok_or(PlaceError::ParentNotFound)?.chain,
+        };
+        state.take(chain, parent);
+        state.entries.insert(key, Member { chain, parent: parent.cloned(), dependents: 0 });
+        Ok(())
+    }
+
+    /// Makes an entry the first of a chain of its own, with everything that hangs on it: it no longer needs its parent.
+    ///
+    /// # Errors
+    /// [`PlaceError::ParentNotFound`] when there is no such entry.
+    pub fn detach(&self, key: &K) -> Result<(), PlaceError> {
+        let mut state = self.shared.lock();
+        let member = state.entries.get_mut(key).ok_or(PlaceError::ParentNotFound)?;
+        let Some(parent) = member.parent.take() else { return Ok(()) };
+        let old = member.chain;
+        let moved = state.descendants(key);
+        let new = state.new_chain();
+        // Each of the entries but the first is a dependent of another, and so is each place that is claimed behind them.
+        let mut count = 1_usize;
+        for key in &moved {
+            if let Some(member) = state.entries.get_mut(key) {
+                member.chain = new;
+                count = count.saturating_add(member.dependents);
+            }
+        }
+        state.lengths.insert(new, count);
+        for _ in 1..count {
+            state.release(old, None);
+        }
+        state.release(old, Some(&parent));
+        Ok(())
+    }
+
     /// Entries and claimed places of the chain that an entry is in; `None` without such an entry.
     #[must_use]
     pub fn length(&self, key: &K) -> Option<usize> {
@@ -145,7 +184,39 @@ impl<K: Clone + Eq + Hash> Places<K> {
     }
 }
 
-impl<K: Eq + Hash> State<K> {
+impl<K: Clone + Eq + Hash> State<K> {
+    fn new_chain(&mut self) -> u64 {
+        let chain = self.next_chain;
+        self.next_chain = chain.saturating_add(1);
+        chain
+    }
+
+    /// One place of a chain more, and one that hangs on `parent`.
+    fn take(&mut self, chain: u64, parent: Option<&K>) {
+        let length = self.lengths.entry(chain).or_default();
+        *length = length.saturating_add(1);
+        if let Some(member) = parent.and_then(|parent| self.entries.get_mut(parent)) {
+            member.dependents = member.dependents.saturating_add(1);
+        }
+    }
+
+    /// The chain of what hangs on `parent`, or the one that a place began.
+    fn chain_of(&self, parent: Option<&K>, began: u64) -> u64 {
+        parent.and_then(|parent| self.entries.get(parent)).map_or(began, |parent| parent.chain)
+    }
+
+    /// An entry and all that hang on it.
+    fn descendants(&self, key: &K) -> Vec<K> {
+        let mut found = vec![key.clone()];
+        let mut next = 0;
+        while let Some(above) = found.get(next).cloned() {
+            let children = self.entries.iter().filter(|(_, member)| member.parent.as_ref() == Some(&above));
+            found.extend(children.map(|(child, _)| child.clone()));
+            next = next.saturating_add(1);
+        }
+        found
+    }
+
     /// One place of a chain fewer, and one that hangs on `parent`.
     fn release(&mut self, chain: u64, parent: Option<&K>) {
         if let Some(length) = self.lengths.get_mut(&chain) {
@@ -171,7 +242,9 @@ impl<K: Clone + Eq + Hash> Place<K> {
             drop(state);
             return Err(PlaceError::NameTaken);
         }
-        state.entries.insert(key, Member { chain: self.chain, parent: self.parent.take(), dependents: 0 });
+        let parent = self.parent.take();
+        let chain = state.chain_of(parent.as_ref(), self.chain);
+        state.entries.insert(key, Member { chain, parent, dependents: 0 });
         drop(state);
         self.is_kept = true;
         Ok(())
@@ -181,7 +254,9 @@ impl<K: Clone + Eq + Hash> Place<K> {
 impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.places.shared.lock().release(self.chain, self.parent.as_ref());
+            let mut state = self.places.shared.lock();
+            let chain = state.chain_of(self.parent.as_ref(), self.chain);
+            state.release(chain, self.parent.as_ref());
         }
     }
 }
@@ -233,6 +308,43 @@ mod tests {
         // Another chain has a length of its own.
         places.claim(None).unwrap().keep(9).unwrap();
         assert_eq!(places.length(&9), Some(1));
+    }
+
+    #[test]
+    fn an_entry_that_is_detached_takes_along_what_hangs_on_it() {
+        let places = places(8);
+        for (key, parent) in [(1, 0), (2, 1), (3, 2), (4, 1)] {
+            places.claim(Some(&parent)).unwrap().keep(key).unwrap();
+        }
+        let (kept, dropped) = (places.claim(Some(&3)).unwrap(), places.claim(Some(&2)).unwrap());
+        assert_eq!(places.length(&0), Some(7));
+        assert_eq!(places.detach(&9), Err(PlaceError::ParentNotFound));
+        places.detach(&2).unwrap();
+        assert_eq!((places.length(&0), places.length(&2), places.length(&3)), (Some(3), Some(4), Some(4)));
+        places.detach(&2).unwrap();
+        drop(dropped);
+        kept.keep(5).unwrap();
+        assert_eq!((places.length(&0), places.length(&5)), (Some(3), Some(3)));
+        assert_eq!((places.remove(&4), places.remove(&1), places.remove(&0)), (Ok(()), Ok(()), Ok(())));
+        for key in [5, 3, 2] {
+            places.remove(&key).unwrap();
+        }
+        assert!(places.shared.lock().lengths.is_empty());
+    }
+
+    #[test]
+    fn what_is_there_is_taken_over_whatever_the_limit_is() {
+        let places = places(2);
+        for key in 1..5 {
+            places.restore(key, Some(&(key - 1))).unwrap();
+        }
+        assert_eq!(places.restore(4, None), Err(PlaceError::NameTaken));
+        assert_eq!(places.restore(8, Some(&7)), Err(PlaceError::ParentNotFound));
+        assert_eq!(places.length(&0), Some(5));
+        assert_eq!(places.claim(Some(&4)).unwrap_err(), PlaceError::ChainTooLong { length: 6, max: 2 });
+        places.detach(&4).unwrap();
+        places.claim(Some(&4)).unwrap().keep(9).unwrap();
+        assert_eq!((places.length(&0), places.length(&4)), (Some(4), Some(2)));
     }
 
     #[test]
