@@ -76,6 +76,11 @@ pub(crate) enum StoreCommand {
     /// What if: fork at a version, change, compare, merge or discard
     #[command(subcommand)]
     Branch(BranchCommand),
+    /// Versions as files that can be copied away and restored elsewhere
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Make a store from a snapshot file; -s is where it shall be
+    Restore(RestoreArgs),
     /// Read everything from disk and report what is damaged
     Check(CheckArgs),
     /// Show what the store holds and does, every counter
@@ -109,6 +114,8 @@ impl StoreCommand {
             Self::Tag(_) => "tag",
             Self::Rollback(_) => "rollback",
             Self::Branch(_) => "branch",
+            Self::Snapshot(_) => "snapshot",
+            Self::Restore(_) => "restore",
             Self::Check(_) => "check",
             Self::Stats(_) => "stats",
             Self::Gc(_) => "gc",
@@ -137,6 +144,8 @@ impl StoreCommand {
             | Self::Versions(_)
             | Self::Tag(_)
             | Self::Rollback(_)
+            | Self::Snapshot(_)
+            | Self::Restore(_)
             | Self::Check(_)
             | Self::Stats(_)
             | Self::Gc(_)
@@ -236,6 +245,97 @@ pub(crate) enum StrategyName {
     First,
     /// Bits of fingerprints that only one side changed are merged; all else is a conflict
     Xor,
+}
+
+/// What can be asked of snapshot files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Write a version of the store into a folder, whole or what changed since another snapshot
+    Create(SnapshotCreateArgs),
+    /// List the snapshots of a folder
+    List(SnapshotDir),
+    /// Read snapshots and all that they hang on, and report what is damaged or missing
+    Verify(SnapshotVerifyArgs),
+    /// Make what changed since another snapshot a full one; what hangs on it stays valid
+    Consolidate(SnapshotNamed),
+    /// Remove all snapshots but those that are named; what hangs on one that goes is made full first
+    Prune(SnapshotPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotCreateArgs {
+    /// The folder of snapshots; made if there is none
+    #[arg(value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// The snapshot's name
+    pub(crate) name: String,
+    /// The version, name or time to write [default: the newest version]
+    pub(crate) at: Option<String>,
+    /// Write only what changed since this snapshot
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) parent: Option<String>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotDir {
+    /// The folder of snapshots
+    #[arg(value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotVerifyArgs {
+    /// The folder of snapshots
+    #[arg(value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// The snapshot [default: all]
+    pub(crate) name: Option<String>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotNamed {
+    /// The folder of snapshots
+    #[arg(value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// The snapshot
+    pub(crate) name: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotPruneArgs {
+    /// The folder of snapshots
+    #[arg(value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// A snapshot that stays; may be given again and again
+    #[arg(long, value_name = "SNAPSHOT", required = true)]
+    pub(crate) keep: Vec<String>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The folder of snapshots
+    #[arg(value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// The snapshot [default: that of the newest version]
+    pub(crate) name: Option<String>,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -516,6 +616,15 @@ mod tests {
             "keepstone -s DIR -C people links a --out",
             "keepstone -s DIR versions --limit 3",
             "keepstone -s DIR diff 1 2",
+            "keepstone -s DIR snapshot create FOLDER monday",
+            "keepstone -s DIR snapshot create FOLDER tuesday 17 --parent monday --json",
+            "keepstone snapshot list FOLDER --json",
+            "keepstone snapshot verify FOLDER",
+            "keepstone snapshot verify FOLDER monday --json",
+            "keepstone snapshot consolidate FOLDER monday",
+            "keepstone snapshot prune FOLDER --keep monday --keep tuesday",
+            "keepstone -s DIR restore FOLDER",
+            "keepstone -s DIR restore FOLDER monday --json",
             "keepstone -s DIR tag name",
             "keepstone -s DIR tag name 3",
             "keepstone -s DIR rollback 3",

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::args::{Cli, Command, StoreCommand};
+use crate::args::{Cli, Command, SnapshotCommand, StoreCommand};
 use crate::exit::{Code, Outcome};
 use crate::session::Session;
-use crate::{branch, check, demo, export, import, link, maintenance, node, output, scrub, stats, versions};
+use crate::{
+    branch, check, demo, export, import, link, maintenance, node, output, scrub, snapshot, stats, versions,
+};
 
 /// Does what the command line says, and gives the exit code.
 #[must_use]
@@ -20,6 +22,15 @@ pub fn run() -> ExitCode {
     let outcome = match &cli.command {
         // The demo makes a store of its own.
         Command::Demo(args) => demo::run(args),
+        // Files need no store to be looked at.
+        Command::OnStore(StoreCommand::Snapshot(command))
+            if !matches!(command, SnapshotCommand::Create(_)) =>
+        {
+            match without_store(&cli) {
+                Ok(()) => snapshot::run(command),
+                Err(error) => return usage(&error),
+            }
+        }
         Command::OnStore(command) => match session_of(&cli, command) {
             Ok(session) => run_on_store(command, &session),
             Err(error) => return usage(&error),
@@ -40,6 +51,18 @@ fn usage(error: &clap::Error) -> ExitCode {
     // Nobody may be listening, as in `keepstone --help | head -1`.
     error.print().unwrap_or_default();
     if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+/// A command on snapshot files alone is about no collection and no branch; a store from the environment does not matter.
+fn without_store(cli: &Cli) -> Result<(), clap::Error> {
+    let given = [(cli.collection.is_some(), "-C"), (cli.branch.is_some(), "--branch")];
+    match given.into_iter().find(|(is_given, _)| *is_given) {
+        Some((_, option)) => {
+            let message = format!("{option} has no meaning for `keepstone snapshot`, which is about files\n");
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Where the command works.
@@ -83,6 +106,9 @@ fn run_on_store(command: &StoreCommand, session: &Session) -> Outcome {
         StoreCommand::Tag(args) => versions::tag(session, args),
         StoreCommand::Rollback(args) => versions::rollback(session, args),
         StoreCommand::Branch(command) => branch::run(session, command),
+        StoreCommand::Snapshot(SnapshotCommand::Create(args)) => snapshot::create(session, args),
+        StoreCommand::Snapshot(command) => snapshot::run(command),
+        StoreCommand::Restore(args) => snapshot::restore(session, args),
         StoreCommand::Check(args) => check::run(session, args),
         StoreCommand::Stats(args) => stats::run(session, args),
         StoreCommand::Gc(args) => maintenance::gc(session, args),

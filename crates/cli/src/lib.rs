@@ -24,6 +24,7 @@ mod node;
 mod output;
 mod scrub;
 mod session;
+mod snapshot;
 mod stats;
 mod versions;
 

@@ -20,5 +20,6 @@ mod nodes;
 mod processes;
 mod readme;
 mod scrub;
+mod snapshots;
 mod support;
 mod versions;
