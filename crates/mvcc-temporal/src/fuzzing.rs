@@ -40,8 +40,16 @@ pub const IDENTITY: Target = ("identity", identity, [16 << 10, 16]);
 /// A whole store: its identity file and a log of records that nearly follow each other.
 pub const STORE: Target = ("store", store, [32 << 20, 1_024]);
 
+/// A snapshot file: any bytes, and any rows behind checksums that are right.
+pub const SNAPSHOT_FILE: Target = ("snapshot_file", snapshot_file, [4 << 20, 1_024]);
+
 /// Every target of the crate.
-pub const TARGETS: [Target; 3] = [COMMIT_RECORD, IDENTITY, STORE];
+pub const TARGETS: [Target; 4] = [COMMIT_RECORD, IDENTITY, STORE, SNAPSHOT_FILE];
+
+fn snapshot_file(input: &[u8]) {
+    crate::portable::fuzzing::file(input);
+    crate::portable::fuzzing::rows(input);
+}
 
 fn commit_record(input: &[u8]) {
     decoded(input);

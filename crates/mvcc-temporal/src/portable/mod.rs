@@ -14,6 +14,8 @@ mod create;
 mod error;
 mod file;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod head;
 mod names;
 mod restore;
