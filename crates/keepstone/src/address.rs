@@ -12,8 +12,8 @@ use keepstone_mvcc_temporal::KeyRange;
 use keepstone_types::{Address, AddressRegion, NodeId, Timestamp};
 
 use crate::change::hold;
-use crate::change_error::ChangeError;
 use crate::error::ReadError;
+use crate::error::change::ChangeError;
 use crate::layout::{self, AddressRow, KeyEntry};
 use crate::read::{Read, Row, Source, damaged};
 use crate::stats::Operation;

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use keepstone_types::ValueRef;
 
-use crate::change_error::ChangeError;
 use crate::error::ReadError;
+use crate::error::change::ChangeError;
 use crate::limits::BODY_BYTES_MAX;
 
 /// Encodes a body.

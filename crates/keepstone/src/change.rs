@@ -6,8 +6,8 @@ use keepstone_mvcc_temporal::KeyRange;
 use keepstone_types::{Fingerprint, NodeId, ValueRef};
 use serde::Serialize;
 
-use crate::change_error::ChangeError;
 use crate::collection::{Collection, CollectionInner};
+use crate::error::change::ChangeError;
 use crate::layout::{self, CollectionId, KeyEntry};
 use crate::limits::{EMBEDDING_DIMENSION_MAX, KEY_BYTES_MAX, LABEL_BYTES_MAX};
 use crate::linking;

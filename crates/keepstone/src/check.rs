@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::catalog::CollectionRecord;
 use crate::error::ReadError;
-use crate::error_map::read_error;
+use crate::error::map::read_error;
 use crate::layout::{self, AddressRow, CollectionId, KeyEntry};
 use crate::read::{Reader as _, Source};
 use crate::record::NodeRecord;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use keepstone_mvcc_temporal::{self as mvcc, Read as _};
 use keepstone_types::StoreId;
 
-use crate::change_error::WriteError;
-use crate::error_map::{commit_error, read_error};
+use crate::error::change::WriteError;
+use crate::error::map::{commit_error, read_error};
 use crate::options::{Access, Durability, Existence, Parity, Recovery, Retention, StoreOptions};
 use crate::store::StoreInner;
 use crate::sync::Arc;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::collection::Collection;
 use crate::error::ReadError;
-use crate::error_map::read_error;
+use crate::error::map::read_error;
 use crate::layout::{self, KeyEntry};
 use crate::node::Node;
 use crate::read::damaged;

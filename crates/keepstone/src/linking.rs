@@ -4,8 +4,8 @@ use keepstone_mvcc_temporal::KeyRange;
 use keepstone_types::NodeId;
 
 use crate::change::{check_key, check_len, hold};
-use crate::change_error::ChangeError;
 use crate::collection::{Collection, CollectionInner};
+use crate::error::change::ChangeError;
 use crate::iter::{link_table, parse_link};
 use crate::layout::{self, KeyEntry};
 use crate::limits::VERB_BYTES_MAX;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::check::CheckReport;
+use crate::error::map::maintenance_error;
 use crate::error::{ErrorKind, ReadError, Source};
-use crate::error_map::maintenance_error;
 use crate::store::Store;
 
 pub use scrub::{ScrubOptions, ScrubProgress, ScrubReport};

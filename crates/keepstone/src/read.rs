@@ -6,7 +6,7 @@ use keepstone_types::{Clock, Fingerprint, NodeId, StoreId, Timestamp, ValueRef, 
 use crate::branches::Branch;
 use crate::catalog::CollectionRecord;
 use crate::error::ReadError;
-use crate::error_map::read_error;
+use crate::error::map::read_error;
 use crate::layout::{self, CollectionId, KeyEntry};
 use crate::node::Node;
 use crate::record::NodeRecord;

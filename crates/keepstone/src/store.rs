@@ -8,11 +8,11 @@ use keepstone_mvcc_temporal as mvcc;
 use keepstone_types::{Clock, StoreId, Timestamp, Version};
 use keepstone_vfs::Vfs;
 
-use crate::change_error::{ChangeError, WriteError};
-use crate::close_error::CloseError;
 use crate::engine::{self, Place};
+use crate::error::change::{ChangeError, WriteError};
+use crate::error::close::CloseError;
+use crate::error::map::{close_error, open_error, read_error};
 use crate::error::{CommitError, OpenError, ReadError};
-use crate::error_map::{close_error, open_error, read_error};
 use crate::events::{Event, Events, Hub};
 use crate::ids::IdSource;
 use crate::options::{Durability, StoreOptions};

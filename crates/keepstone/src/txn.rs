@@ -7,10 +7,10 @@ use keepstone_mvcc_temporal as mvcc;
 use keepstone_types::{StoreId, Timestamp, ValueRef, Version};
 
 use crate::catalog::CollectionRecord;
-use crate::change_error::ChangeError;
 use crate::engine;
+use crate::error::change::ChangeError;
+use crate::error::map::{commit_error, named_commit_error};
 use crate::error::{CommitError, ReadError};
-use crate::error_map::{commit_error, named_commit_error};
 use crate::layout::CollectionId;
 use crate::options::Durability;
 use crate::read::{AsOf, Reader, Source, View};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use keepstone_types::{NodeId, Timestamp, ValueRef, Version};
 use serde::Serialize;
 
+use crate::error::map::{commit_error, read_error};
 use crate::error::{CommitError, ReadError};
-use crate::error_map::{commit_error, read_error};
 use crate::layout::{self, CollectionId};
 use crate::read::{Reader, Source, damaged};
 use crate::record::NodeRecord;

@@ -1,7 +1,7 @@
 //! Why a merge failed.
 
 use super::merging::MergeConflicts;
-use crate::change_error::ChangeError;
+use crate::error::change::ChangeError;
 use crate::error::{CommitError, ErrorKind};
 
 /// Why a branch was not merged. Unless the outcome of the commit is unknown, the store is as it was.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use keepstone_mvcc_temporal as mvcc;
 use keepstone_types::{Timestamp, Version};
 
-use crate::change_error::{ChangeError, WriteError};
 use crate::engine::{self, Place};
+use crate::error::change::{ChangeError, WriteError};
+use crate::error::map::{commit_error, read_error};
 use crate::error::{CommitError, ReadError};
-use crate::error_map::{commit_error, read_error};
 use crate::read::{AsOf, Reader, Source, View};
 use crate::snapshot::{At, Snapshot};
 use crate::store::{Store, StoreInner};

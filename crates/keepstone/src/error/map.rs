@@ -5,7 +5,7 @@ use std::path::Path;
 use keepstone_mvcc_temporal as mvcc;
 use keepstone_types::NodeId;
 
-use crate::close_error::CloseError;
+use crate::error::close::CloseError;
 use crate::error::{CommitError, ErrorKind, OpenError, ReadError};
 use crate::layout;
 use crate::maintenance::MaintenanceError;

@@ -4,6 +4,10 @@
 //! Each has a stable [`ErrorKind`] and says whether trying again can help. No error type of a crate below is public: an
 //! error of the log or the disk is kept as the boxed source.
 
+pub(crate) mod change;
+pub(crate) mod close;
+pub(crate) mod map;
+
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;

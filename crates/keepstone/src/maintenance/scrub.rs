@@ -7,7 +7,7 @@ use keepstone_mvcc_temporal as mvcc;
 use serde::Serialize;
 
 use super::MaintenanceError;
-use crate::error_map::maintenance_error;
+use crate::error::map::maintenance_error;
 use crate::options::Parity;
 use crate::store::Store;
 

@@ -2,8 +2,8 @@
 
 use keepstone_mvcc_temporal as mvcc;
 
+use crate::error::map::{commit_error, open_error, read_error};
 use crate::error::{CommitError, ErrorKind, OpenError, ReadError, Source};
-use crate::error_map::{commit_error, open_error, read_error};
 
 /// Why something about snapshot files failed. What was there before is as it was; nothing of a new snapshot is left, and no
 /// folder is a store that was not restored whole.
