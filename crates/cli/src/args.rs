@@ -252,6 +252,14 @@ pub(crate) enum StrategyName {
 pub(crate) enum SnapshotCommand {
     /// Write a version of the store into a folder, whole or what changed since another snapshot
     Create(SnapshotCreateArgs),
+    /// What needs no store.
+    #[command(flatten)]
+    OfFolder(SnapshotFolderCommand),
+}
+
+/// What can be asked of a folder of snapshot files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotFolderCommand {
     /// List the snapshots of a folder
     List(SnapshotDir),
     /// Read snapshots and all that they hang on, and report what is damaged or missing

@@ -23,9 +23,7 @@ pub fn run() -> ExitCode {
         // The demo makes a store of its own.
         Command::Demo(args) => demo::run(args),
         // Files need no store to be looked at.
-        Command::OnStore(StoreCommand::Snapshot(command))
-            if !matches!(command, SnapshotCommand::Create(_)) =>
-        {
+        Command::OnStore(StoreCommand::Snapshot(SnapshotCommand::OfFolder(command))) => {
             match without_store(&cli) {
                 Ok(()) => snapshot::run(command),
                 Err(error) => return usage(&error),
@@ -107,7 +105,7 @@ fn run_on_store(command: &StoreCommand, session: &Session) -> Outcome {
         StoreCommand::Rollback(args) => versions::rollback(session, args),
         StoreCommand::Branch(command) => branch::run(session, command),
         StoreCommand::Snapshot(SnapshotCommand::Create(args)) => snapshot::create(session, args),
-        StoreCommand::Snapshot(command) => snapshot::run(command),
+        StoreCommand::Snapshot(SnapshotCommand::OfFolder(command)) => snapshot::run(command),
         StoreCommand::Restore(args) => snapshot::restore(session, args),
         StoreCommand::Check(args) => check::run(session, args),
         StoreCommand::Stats(args) => stats::run(session, args),

@@ -3,7 +3,7 @@
 use keepstone::{SnapshotFileError, SnapshotFileInfo, SnapshotFolder};
 
 use crate::args::{
-    RestoreArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotDir, SnapshotNamed, SnapshotPruneArgs,
+    RestoreArgs, SnapshotCreateArgs, SnapshotDir, SnapshotFolderCommand, SnapshotNamed, SnapshotPruneArgs,
     SnapshotVerifyArgs,
 };
 use crate::at::rfc3339;
@@ -31,14 +31,13 @@ impl From<SnapshotFileError> for Failure {
     }
 }
 
-/// Does what a command on snapshots says that needs no store.
-pub(crate) fn run(command: &SnapshotCommand) -> Outcome {
+/// Does what a command on a folder of snapshots says.
+pub(crate) fn run(command: &SnapshotFolderCommand) -> Outcome {
     match command {
-        SnapshotCommand::Create(_) => Ok(()),
-        SnapshotCommand::List(args) => list(args),
-        SnapshotCommand::Verify(args) => verify(args),
-        SnapshotCommand::Consolidate(args) => consolidate(args),
-        SnapshotCommand::Prune(args) => prune(args),
+        SnapshotFolderCommand::List(args) => list(args),
+        SnapshotFolderCommand::Verify(args) => verify(args),
+        SnapshotFolderCommand::Consolidate(args) => consolidate(args),
+        SnapshotFolderCommand::Prune(args) => prune(args),
     }
 }
 
