@@ -36,8 +36,8 @@ enum Command {
     Demo(PassedOn),
     /// Sweep simulated power losses over log, page file and store, and hold wrong variants of them against the sweep.
     ///
-    /// The last line is JSON: workloads, images, lost, invented, unopenable, orphans, wrong_reads, double_crash_images,
-    /// canary_caught, seconds. A failure prints its seed and the shortest program that still fails.
+    /// The last line is JSON: workloads, images, lost, invented, unopenable, orphans, wrong_reads, wrong_parity, unhealed,
+    /// double_crash_images, canary_caught, seconds. A failure prints its seed and the shortest program that still fails.
     Crash(CrashArgs),
     /// Run the side-by-side benchmarks.
     Bench(BenchArgs),

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(8 * 60 * 60);
 const TALLY: &str = "crash-tally ";
 
 /// The wrong variants that must be caught: of the log, of checkpoints, of the page file.
-const WRONG_VARIANTS: u64 = 9 + 5 + 1;
+const WRONG_VARIANTS: u64 = 9 + 4 + 8 + 1;
 
 /// The packages that are swept.
 const SWEPT: [&str; 3] = ["keepstone-wal", "keepstone-pager", "keepstone-mvcc-temporal"];
@@ -36,6 +36,8 @@ struct Counts {
     unopenable: u64,
     orphans: u64,
     wrong_reads: u64,
+    wrong_parity: u64,
+    unhealed: u64,
     double_crash_images: u64,
     canary_caught: u64,
     seconds: f64,
@@ -86,6 +88,8 @@ fn add_up<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Counts, Error> {
             (&mut sum.unopenable, one.unopenable),
             (&mut sum.orphans, one.orphans),
             (&mut sum.wrong_reads, one.wrong_reads),
+            (&mut sum.wrong_parity, one.wrong_parity),
+            (&mut sum.unhealed, one.unhealed),
             (&mut sum.double_crash_images, one.double_crash_images),
             (&mut sum.canary_caught, one.canary_caught),
         ];

@@ -73,7 +73,7 @@ fn is_log_damage(error: &OpenError) -> bool {
 }
 
 fn what_helps(session: &Session, report: &CheckReport, is_read_only: bool) -> String {
-    if !report.is_only_free_space() {
+    if !report.loses_nothing() {
         return HELP_WITH_LOSS.to_owned();
     }
     let repair = format!("nothing stored is lost: keepstone -s {} check --repair", session.dir.display());
@@ -123,6 +123,7 @@ fn check_json(report: &CheckReport, damages: &[String], repaired: &[String]) -> 
     object.plain("links", report.links);
     object.plain("nodes", report.nodes);
     object.plain("pages", report.pages);
+    object.plain("parity_groups", report.parity_groups);
     json::write_list(object.field("repaired"), repaired, |out, repair| json::write_text(out, repair));
     object.plain("rows", report.rows);
     object.plain("rows_unchecked", report.rows_unchecked);

@@ -16,8 +16,8 @@ use crate::read::{Reader as _, Source};
 use crate::record::NodeRecord;
 use crate::store::Store;
 
-/// Where the layer below finds what is wrong with the free-space map, and with nothing else.
-const FREE_SPACE: &str = "the free-space map";
+/// Where the layer below finds what is wrong with what it keeps beside the rows: the free-space map, and parity.
+const BESIDE_ROWS: [&str; 2] = ["the free-space map", "parity"];
 /// Findings that are listed; more are only counted.
 const FINDINGS_MAX: usize = 1_000;
 
@@ -52,6 +52,8 @@ pub struct CheckReport {
     pub rows: u64,
     /// Pages of the page file that are in use.
     pub pages: u64,
+    /// Parity groups that were added up; none where no parity is kept.
+    pub parity_groups: u64,
     /// Named versions.
     pub tags: u64,
     /// Collections.
@@ -83,14 +85,14 @@ impl CheckReport {
         self.findings_unlisted == 0 && self.findings.iter().all(|finding| finding.healed)
     }
 
-    /// Whether something is wrong, and all of it is the free-space map: nothing that was stored is lost, and it can be made
-    /// anew.
+    /// Whether something is wrong, and all of it is the free-space map or parity: nothing that was stored is lost, and
+    /// [`Store::repair`] sets it right.
     #[must_use]
-    pub fn is_only_free_space(&self) -> bool {
+    pub fn loses_nothing(&self) -> bool {
         let mut wrong = self.findings.iter().filter(|finding| !finding.healed).peekable();
         self.findings_unlisted == 0
             && wrong.peek().is_some()
-            && wrong.all(|finding| finding.place == FREE_SPACE)
+            && wrong.all(|finding| BESIDE_ROWS.contains(&&*finding.place))
     }
 
     fn push(&mut self, finding: Finding) {
@@ -104,7 +106,7 @@ impl CheckReport {
 
 impl Store {
     /// Reads everything that is on disk again: the log is held against memory, every page of every tree and every row in it
-    /// is read, and the free-space map is held against what can be reached. Then every node, link and address of the newest
+    /// is read, the free-space map is held against what can be reached, and parity against the pages it counts. Then every node, link and address of the newest
     /// version is held against the others. Commits may go on meanwhile.
     ///
     /// # Errors
@@ -115,6 +117,7 @@ impl Store {
             commits: below.commits,
             rows: below.rows,
             pages: self.inner.database.stats().pages.used_slots,
+            parity_groups: below.parity_groups,
             tags: below.names,
             findings_unlisted: below.findings_unlisted,
             ..CheckReport::default()

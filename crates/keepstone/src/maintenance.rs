@@ -267,7 +267,7 @@ impl Store {
         }
         let scrub = self.scrub(&ScrubOptions::default(), |_| ControlFlow::Continue(()))?;
         let before = self.check()?;
-        if !before.is_only_free_space() {
+        if !before.loses_nothing() {
             return Ok(RepairReport { scrub, after: before.clone(), before, gc: None });
         }
         let gc = self.gc(false)?;

@@ -1,6 +1,7 @@
-//! Holding the free-space map against what is reachable, and making it anew from that.
+//! Holding the free-space map against what is reachable and parity against what it counts, and making the map anew.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use keepstone_types::{PageId, PageRef};
 
@@ -8,6 +9,7 @@ use crate::bitmap::Bitmap;
 use crate::error::PageError;
 use crate::file::PageFile;
 use crate::header::is_fixed;
+use crate::parity::{ParityMode, ScrubOptions, verify_region};
 use crate::region::{REGION_SLOTS, part_below, place_of, region_of, slot_at};
 use crate::root::Root;
 use crate::slots::Slots;
@@ -18,7 +20,7 @@ use crate::writer::PageWriter;
 /// Findings that a report keeps; more are only counted.
 const FINDINGS_KEPT: usize = 1_000;
 
-/// Something that is wrong with the free-space map.
+/// Something that is wrong with the free-space map or with parity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditFinding {
@@ -34,6 +36,17 @@ pub enum AuditFinding {
     /// Reached, and free: it would be given to another page.
     #[error("page {0} can be reached and counts as free")]
     Lost(PageId),
+    /// A page that parity counts, or a parity page, is not what it was when it was counted.
+    #[error("page {page}, of a parity group: {found}")]
+    Parity {
+        /// Its slot.
+        page: PageId,
+        /// What is there.
+        found: String,
+    },
+    /// In use, and no parity counts it, although all pages of the file are to be counted.
+    #[error("page {0} is in use and counted by no parity")]
+    Uncounted(PageId),
     /// A page of the map is damaged.
     #[error("{0}")]
     Map(String),
@@ -57,6 +70,8 @@ pub struct AuditReport {
     pub finding_count: u64,
     /// Slots that can be reached, the file's own included.
     pub reachable: u64,
+    /// Parity groups that were added up.
+    pub parity_groups: u64,
 }
 
 /// What making the map anew did.
@@ -74,14 +89,17 @@ pub struct RebuildReport {
 pub struct Audit {
     root: Arc<Root>,
     reached: BTreeMap<u32, Bitmap>,
+    /// Of these, the file's own, which no parity counts.
+    own: BTreeMap<u32, Bitmap>,
     report: AuditReport,
 }
 
 impl Audit {
     fn new(root: Arc<Root>) -> Self {
-        let mut audit = Self { root, reached: BTreeMap::new(), report: AuditReport::default() };
+        let (reached, own) = (BTreeMap::new(), BTreeMap::new());
+        let mut audit = Self { root, reached, own, report: AuditReport::default() };
         for slot in (0..64).filter(|slot| is_fixed(*slot)) {
-            audit.reach(PageId::new(slot).unwrap_or_default());
+            audit.reach_own(PageId::new(slot).unwrap_or_default());
         }
         audit
     }
@@ -96,6 +114,12 @@ impl Audit {
     /// what it leads to need not be followed.
     pub fn mark(&mut self, at: PageRef) -> bool {
         self.reach(at.page)
+    }
+
+    /// A page of the file itself can be reached.
+    fn reach_own(&mut self, page: PageId) {
+        self.own.entry(region_of(page)).or_default().insert(place_of(page));
+        self.reach(page);
     }
 
     fn reach(&mut self, page: PageId) -> bool {
@@ -119,7 +143,7 @@ impl Audit {
         }
     }
 
-    /// Holds the map of the root against what was marked.
+    /// Holds the map of the root against what was marked, and its parity against what that counts.
     fn compare(mut self, slots: &Arc<Slots>) -> Result<AuditReport, PageError> {
         let root = Arc::clone(&self.root);
         let header = root.header();
@@ -133,9 +157,9 @@ impl Audit {
             }
         };
         for (at, twin) in regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at)) {
-            self.reach(at.page);
+            self.reach_own(at.page);
             if let Some(twin) = twin {
-                self.reach(*twin);
+                self.reach_own(*twin);
             }
         }
         for region in 0..header.regions {
@@ -147,10 +171,13 @@ impl Audit {
                 .filter_map(|(_, group)| group.place)
                 .collect();
             for place in places {
-                self.reach(place);
+                self.reach_own(place);
             }
         }
         let (mut used, mut whole) = (0_u64, true);
+        for region in 0..header.regions {
+            self.compare_parity(&mut space, slots, region)?;
+        }
         for (region, at) in regions {
             let free = space.free_of(region)?;
             match space.region_page(region, at, free) {
@@ -171,6 +198,20 @@ impl Audit {
         Ok(self.report)
     }
 
+    fn compare_parity(&mut self, space: &mut Space, slots: &Slots, region: u32) -> Result<(), PageError> {
+        let own = self.own.get(&region).copied().unwrap_or_default();
+        let root = Arc::clone(&self.root);
+        let verified = verify_region(space, slots, root.header(), region, own)?;
+        self.report.parity_groups = self.report.parity_groups.saturating_add(verified.groups);
+        for (page, found) in verified.wrong {
+            self.find(AuditFinding::Parity { page, found });
+        }
+        for page in verified.uncounted {
+            self.find(AuditFinding::Uncounted(page));
+        }
+        Ok(())
+    }
+
     fn compare_region(&mut self, region: u32, used: Bitmap) {
         let reached = self.reached.get(&region).copied().unwrap_or_default();
         for place in used.without(reached).iter() {
@@ -183,7 +224,7 @@ impl Audit {
 }
 
 impl PageFile {
-    /// Holds the free-space map of the newest root against what can be reached. `reachable` marks every page of the layer
+    /// Holds the free-space map of the newest root against what can be reached, and its parity against the pages that it counts. `reachable` marks every page of the layer
     /// above that the root leads to; the pages of the map itself are marked here. Commits may go on meanwhile.
     ///
     /// # Errors
@@ -198,7 +239,7 @@ impl PageFile {
     }
 
     /// Makes the free-space map anew from what can be reached from the newest root, in a commit of its own; the meta stays.
-    /// The old map is not read. It is written behind the end of the file, because what the header before the newest one
+    /// The old map is not read, except to repair before what its parity can, for parity begins anew with the map. It is written behind the end of the file, because what the header before the newest one
     /// still needs is not known; for the same reason everything that cannot be reached is pending: held until the
     /// generation after this one is durable, when no header is left that could lead there.
     ///
@@ -209,10 +250,23 @@ impl PageFile {
         &self,
         reachable: impl FnOnce(&mut Audit) -> Result<(), E>,
     ) -> Result<RebuildReport, E> {
+        self.repair_all()?;
         let writer = self.begin()?;
         let mut audit = Audit::new(self.root());
         reachable(&mut audit)?;
         Ok(self.rebuilt(writer, &audit)?)
+    }
+
+    /// Parity begins anew with the map, so what the parity of today can rebuild is rebuilt while it lasts.
+    fn repair_all(&self) -> Result<(), PageError> {
+        if self.root().header().parity.mode == ParityMode::Off {
+            return Ok(());
+        }
+        match self.scrub(&ScrubOptions::default().repair(true), |_| ControlFlow::Continue(())) {
+            Err(error @ (PageError::Io(_) | PageError::Poisoned)) => Err(error),
+            // Where the map cannot be read nothing leads to the parity.
+            _ => Ok(()),
+        }
     }
 
     fn rebuilt(&self, mut writer: PageWriter, audit: &Audit) -> Result<RebuildReport, PageError> {

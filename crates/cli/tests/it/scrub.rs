@@ -6,6 +6,8 @@ use crate::support::{Cli, json};
 
 const PAGE_BYTES: usize = 8_192;
 const GROUPS: usize = 32;
+/// What a parity page has in byte 14.
+const PARITY_KIND: u8 = 3;
 
 /// A closed store with some hundred pages, all folded.
 fn store(parity: &str) -> Cli {
@@ -68,6 +70,31 @@ fn check_repairs_what_parity_can_rebuild() {
     assert!(said.contains("pages were rebuilt from their parity") && said.contains("no damage"), "{said}");
     assert!(cli.ok(["scrub", "--dry-run"]).contains("0 things are wrong"));
     assert_eq!(cli.ok(["export"]), before);
+}
+
+#[test]
+fn a_check_adds_up_every_group_and_finds_what_no_reader_needs() {
+    let cli = store("xor");
+    let sound = json(&cli.ok(["check", "--json"]));
+    assert!(sound["parity_groups"].as_u64().unwrap() >= 10, "{sound}");
+    let path = cli.dir().join("pages");
+    let mut bytes = fs::read(&path).unwrap();
+    let is_parity = |slot: &usize| bytes[slot * PAGE_BYTES + 14] == PARITY_KIND;
+    // All but the prologue and the headers.
+    let slot = (3..61).chain(64..bytes.len() / PAGE_BYTES).find(is_parity).unwrap();
+    bytes[slot * PAGE_BYTES + 2_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let message = cli.fails(3, ["check"]);
+    assert!(message.contains("parity") && message.contains("check --repair"), "{message}");
+    assert!(cli.ok(["check", "--repair"]).contains("no damage"));
+    assert_eq!(json(&cli.ok(["check", "--json"]))["parity_groups"], sound["parity_groups"]);
+    assert_eq!(json(&cli_without_parity().ok(["check", "--json"]))["parity_groups"], 0);
+}
+
+fn cli_without_parity() -> Cli {
+    let cli = Cli::without_store();
+    cli.ok(["init", "--parity", "off"]);
+    cli
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod addresses;
 mod branches;
 mod collections;
 mod damage;
+mod heals;
 mod links;
 mod maintenance;
 mod model;

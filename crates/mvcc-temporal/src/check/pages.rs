@@ -1,7 +1,7 @@
-//! The page file held against itself: every page of every tree, the rows in them, and the free-space map.
+//! The page file held against itself: every page of every tree, the rows in them, the free-space map, and parity.
 
 use keepstone_btree::{TreeError, TreeRoot, walk};
-use keepstone_pager::{Audit, PageError, PageRead};
+use keepstone_pager::{Audit, AuditFinding, PageError, PageRead};
 use keepstone_types::Version;
 
 use super::CheckReport;
@@ -44,9 +44,14 @@ pub(super) fn check(shared: &Shared, report: &mut CheckReport) -> Result<(), Rea
         }
         Ok(())
     })?;
-    if walked.is_ok() {
-        for finding in &audited.findings {
-            report.add("the free-space map", "what can be reached", finding);
+    report.parity_groups = audited.parity_groups;
+    for finding in &audited.findings {
+        match finding {
+            AuditFinding::Parity { .. } | AuditFinding::Uncounted(_) => {
+                report.add("parity", "all pages in use, as it counts them", finding);
+            }
+            _ if walked.is_ok() => report.add("the free-space map", "what can be reached", finding),
+            _ => {}
         }
     }
     Ok(())

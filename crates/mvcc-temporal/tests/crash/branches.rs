@@ -61,10 +61,7 @@ impl Open<'_> {
 
     /// Nothing is left of branches that were discarded, unless the disk was in the way.
     pub(crate) fn has_nothing_left(&self) -> Result<(), Failure> {
-        let report = self.database.check().map_err(unopenable)?;
-        if let Some(finding) = report.findings.first() {
-            return Err(Failure::unopenable(format!("check finds {finding}")));
-        }
+        let report = self.is_sound()?;
         if report.discarded_branches > 0 && !self.faulty {
             return Err(Failure::unopenable(format!("{} branches are left", report.discarded_branches)));
         }

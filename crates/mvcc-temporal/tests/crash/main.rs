@@ -1,5 +1,5 @@
 //! The store on a disk that loses power: random programs of commits, groups, rollbacks, names, branches, large
-//! values and reopenings, every legal crash image or a sample, second crashes; each version held against a naive model.
+//! values, parity, scrubs and reopenings, every legal crash image or a sample, second crashes; each version held against a naive model.
 //!
 //! `KEEPSTONE_CRASH_SEED` and `KEEPSTONE_CRASH_SEEDS` choose the first seed and how many; `cargo xtask crash` sets them, and
 //! `KEEPSTONE_COMMIT_SEED`, which `cargo xtask test` sets, adds one.
@@ -20,15 +20,16 @@ mod program;
 mod subject;
 mod wrong;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keepstone_mvcc_temporal::{Durability, Retention};
 use keepstone_testkit::crash::{Plan, run};
 
-use crate::subject::StoreSubject;
+use crate::subject::{HEALED, Parity, StoreSubject};
 
 macro_rules! levels {
-    ($($name:ident: $durability:expr, $sector:expr, $retention:expr, $rotten:expr;)*) => {
+    ($($name:ident: $durability:expr, $sector:expr, $retention:expr, $rotten:expr, $parity:expr;)*) => {
         $(
             #[test]
             fn $name() {
@@ -38,19 +39,23 @@ macro_rules! levels {
                     faults: true,
                     retention: $retention,
                     rotten: $rotten,
+                    parity: $parity,
                 };
                 run(stringify!($name), &subject, &Plan::from_env());
+                println!("{} images had a damaged page back", HEALED.load(Ordering::Relaxed));
             }
         )*
     };
 }
 
 levels! {
-    normal: Durability::Normal, 4_096, Retention::Forever, false;
-    normal_pruned: Durability::Normal, 4_096, Retention::None, true;
-    full_small_sectors: Durability::Full, 512, Retention::For(Duration::from_millis(40)), true;
-    relaxed: Durability::Relaxed { max_commits: 3, max_delay: Duration::from_millis(20) }, 4_096, Retention::Forever, false;
-    none_small_sectors: Durability::None, 512, Retention::None, true;
+    normal: Durability::Normal, 4_096, Retention::Forever, false, Parity::On;
+    normal_pruned: Durability::Normal, 4_096, Retention::None, true, Parity::On;
+    switched: Durability::Normal, 4_096, Retention::None, true, Parity::Switched;
+    without_parity: Durability::Normal, 4_096, Retention::None, true, Parity::Off;
+    full_small_sectors: Durability::Full, 512, Retention::For(Duration::from_millis(40)), true, Parity::On;
+    relaxed: Durability::Relaxed { max_commits: 3, max_delay: Duration::from_millis(20) }, 4_096, Retention::Forever, false, Parity::On;
+    none_small_sectors: Durability::None, 512, Retention::None, true, Parity::On;
 }
 
 /// A rollback is one commit like any other: after a crash in it, either all of it is there or nothing.
@@ -62,6 +67,7 @@ fn rollback_atomic() {
         faults: false,
         retention: Retention::Forever,
         rotten: false,
+        parity: Parity::On,
     };
     let plan = Plan { steps: 5, lives: 2, exhaustive: 256, samples: 6, double_every: 40, ..Plan::from_env() };
     run("rollback_atomic", &subject, &plan);

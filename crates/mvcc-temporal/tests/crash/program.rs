@@ -48,6 +48,10 @@ pub(crate) enum Step {
     Checkpoint,
     /// A snapshot of the version so far back is held from now on, or let go.
     Hold(u64),
+    /// Parity of pages is turned on or off.
+    Parity(bool),
+    /// Every page is read, and what is wrong repaired.
+    Scrub,
     /// Everything is folded, and versions that need not stay are pruned.
     Compact,
     /// Closed in order and opened again.
@@ -112,7 +116,9 @@ fn on_branch(dice: &mut Dice) -> OnBranch {
 
 /// A step at random. Faults are rare, or little else would happen.
 pub(crate) fn any_step(dice: &mut Dice) -> Step {
-    match dice.choose(146) {
+    match dice.choose(152) {
+        146..=148 => Step::Parity(dice.one_in(2)),
+        149..=151 => Step::Scrub,
         126..=145 => Step::Branch(dice.choose(3) as u8, on_branch(dice)),
         100..=112 => Step::Checkpoint,
         113..=116 => Step::Hold(dice.choose(5)),

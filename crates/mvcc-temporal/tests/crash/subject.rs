@@ -3,18 +3,21 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keepstone_mvcc_temporal::{
-    CheckpointOptions, CommitError, Database, DatabaseOptions, Durability, OpenError, PendingCommit, Read,
-    ReadError, Retention, Snapshot, Tending, Txn, TxnOptions,
+    CheckReport, CheckpointError, CheckpointOptions, CommitError, Database, DatabaseOptions, Durability,
+    OpenError, PendingCommit, Read, ReadError, Retention, ScrubOptions, ScrubReport, Snapshot, Tending, Txn,
+    TxnOptions,
 };
 use keepstone_testkit::crash::{Failure, FailureKind, Ledger, Subject, World};
 use keepstone_types::{Clock, ManualClock, Version};
-use keepstone_vfs::simulated::{Dice, FailedSync, Fault, SimulatedDisk};
+use keepstone_vfs::simulated::{Choose, Dice, FailedSync, Fault, SimulatedDisk};
 use keepstone_vfs::{OpenOptions, Vfs, VfsFileExt};
 
 use crate::branches::BranchModel;
@@ -22,6 +25,8 @@ use crate::program::{Change, Step, any_step};
 
 pub(crate) const DIR: &str = "/store";
 const TABLES: u8 = 3;
+/// Bytes of a page.
+const SLOT: u64 = 4_096;
 
 /// A value: which one, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,18 @@ pub(crate) struct StoreSubject {
     pub(crate) retention: Retention,
     /// Whether the newest header of the page file rots in a copy of what is opened: nothing must be lost by that.
     pub(crate) rotten: bool,
+    pub(crate) parity: Parity,
+}
+
+/// Whether the page file keeps parity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parity {
+    /// Always: then one page more is damaged in a copy of what is opened, and nothing must be lost by that.
+    On,
+    /// From the beginning, and then as the program has it.
+    Switched,
+    /// Never.
+    Off,
 }
 
 pub(crate) fn table(number: u8) -> String {
@@ -131,8 +148,9 @@ impl StoreSubject {
         let options = DatabaseOptions::default()
             .durability(self.durability)
             .sector_size(self.sector)
-            .page_size(4_096)
+            .page_size(SLOT as u32)
             .retention(self.retention)
+            .parity(self.parity != Parity::Off)
             .transaction_memory_bytes(64 << 10)
             .checkpoint(checkpoint);
         let log = options
@@ -162,7 +180,7 @@ impl StoreSubject {
         let odd = report.generation.get() % 2;
         let file = disk.open(&Path::new(DIR).join("pages"), OpenOptions::WRITE).unwrap();
         for slot in [1 + odd, 62 + odd] {
-            file.write_all_at(&[0; 4_096], slot * 4_096).unwrap();
+            file.write_all_at(&[0; SLOT as usize], slot * SLOT).unwrap();
         }
         file.sync_data().unwrap();
         let world = World::of(disk);
@@ -174,12 +192,87 @@ impl StoreSubject {
             return Err(Failure::new(FailureKind::Lost, what));
         }
         let mut ledger = ledger.clone();
-        let (durable, retention) = (true, self.retention);
-        let ledger = &mut ledger;
-        let open =
-            Open { database: older, world: &world, ledger, durable, retention, faulty: false, held: None };
-        { open }.judge()
+        self.opened(older, &world, &mut ledger).judge()
     }
+
+    fn opened<'a>(
+        &self,
+        database: Database,
+        world: &'a World,
+        ledger: &'a mut Ledger<Arc<Content>>,
+    ) -> Open<'a> {
+        let durable = !self.durability.may_lose_acknowledged();
+        Open { database, world, ledger, durable, retention: self.retention, faulty: false, held: None }
+    }
+
+    /// The same store with one page damaged reads as it did, and is whole after a scrub.
+    fn heals(
+        &self,
+        database: &Database,
+        disk: SimulatedDisk,
+        ledger: &Ledger<Arc<Content>>,
+    ) -> Result<(), Failure> {
+        let unhealed = |what: String| Failure::new(FailureKind::Unhealed, what);
+        let damaged = damage(&disk);
+        let world = World::of(disk);
+        let again = self.open(&world).map_err(|error| unhealed(format!("{damaged}: {error}")))?;
+        if again.visible_version() != database.visible_version() {
+            let found = again.visible_version();
+            return Err(unhealed(format!("{damaged}: {found}, before {}", database.visible_version())));
+        }
+        let mut ledger = ledger.clone();
+        let mut open = self.opened(again, &world, &mut ledger);
+        open.judge_content().map_err(|failure| unhealed(format!("{damaged}: {failure}")))?;
+        let scrub = scrub(&open.database).map_err(|error| unhealed(format!("{damaged}: {error}")))?;
+        if scrub.unrepairable > 0 || !scrub.complete {
+            return Err(unhealed(format!("{damaged}: {:?}", scrub.findings)));
+        }
+        open.is_sound().map_err(|failure| unhealed(format!("{damaged}, scrubbed: {failure}")))?;
+        HEALED.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Images in which a page was damaged and had back.
+pub(crate) static HEALED: AtomicU64 = AtomicU64::new(0);
+
+fn scrub(database: &Database) -> Result<ScrubReport, CheckpointError> {
+    database.scrub(&ScrubOptions::default().repair(true), |_| ControlFlow::Continue(()))
+}
+
+fn has_pages(disk: &SimulatedDisk) -> bool {
+    let file = disk.open(&Path::new(DIR).join("pages"), OpenOptions::READ);
+    file.is_ok_and(|file| file.len().unwrap() >= 64 * SLOT)
+}
+
+/// Damages a slot of the page file, chosen by what is in the file, and says how.
+fn damage(disk: &SimulatedDisk) -> String {
+    let file = disk.open(&Path::new(DIR).join("pages"), OpenOptions::WRITE).unwrap();
+    let slots = file.len().unwrap() / SLOT;
+    let mut header = [0; 512];
+    file.read_exact_at(&mut header, SLOT).unwrap();
+    let mut dice = Dice::new(header.iter().fold(slots, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte)));
+    let slot = dice.choose(slots);
+    let mut page = vec![0; SLOT as usize];
+    file.read_exact_at(&mut page, slot * SLOT).unwrap();
+    let at = dice.choose(SLOT) as usize;
+    let how = match dice.choose(3) {
+        0 => {
+            page[at] ^= 1 << dice.choose(8);
+            "a bit flipped"
+        }
+        1 => {
+            page[at / 512 * 512..][..512].fill(0);
+            "a sector zeroed"
+        }
+        _ => {
+            file.read_exact_at(&mut page, dice.choose(slots) * SLOT).unwrap();
+            "overwritten by another"
+        }
+    };
+    file.write_all_at(&page, slot * SLOT).unwrap();
+    file.sync_data().unwrap();
+    format!("slot {slot}, {how}")
 }
 
 impl Open<'_> {
@@ -189,6 +282,23 @@ impl Open<'_> {
 
     /// What an opening found, held against the ledger: every version, names, diffs, the store's own check.
     fn judge(&mut self) -> Result<(), Failure> {
+        self.judge_content()?;
+        self.is_sound().map(drop)
+    }
+
+    /// What the store's own check says, which must be nothing.
+    pub(crate) fn is_sound(&self) -> Result<CheckReport, Failure> {
+        let report = self.database.check().map_err(unopenable)?;
+        match report.findings.first() {
+            Some(finding) if finding.place == "parity" => {
+                Err(Failure::new(FailureKind::WrongParity, finding.to_string()))
+            }
+            Some(finding) => Err(Failure::unopenable(format!("check finds {finding}"))),
+            None => Ok(report),
+        }
+    }
+
+    fn judge_content(&mut self) -> Result<(), Failure> {
         let found = self.database.visible_version();
         let at = self.at();
         self.ledger.opened(found.to_raw(), at)?;
@@ -213,11 +323,25 @@ impl Open<'_> {
             last_time = Some(info.time);
         }
         self.has_names(&before)?;
-        self.has_branches(&before)?;
-        let report = self.database.check().map_err(unopenable)?;
-        match report.findings.first() {
-            Some(finding) => Err(Failure::unopenable(format!("check finds {finding}"))),
-            None => Ok(()),
+        self.has_branches(&before)
+    }
+
+    fn set_parity(&self, on: bool) -> Result<Outcome, Failure> {
+        if self.database.set_parity(on).is_err() {
+            // Full, failed or poisoned; what is left is done by the generations to come.
+            return Ok(Outcome::Broken);
+        }
+        self.is_sound()?;
+        Ok(Outcome::Done)
+    }
+
+    fn scrub(&self) -> Result<Outcome, Failure> {
+        match scrub(&self.database) {
+            Ok(report) if report.finding_count > 0 => {
+                Err(Failure::new(FailureKind::WrongParity, format!("a scrub finds {:?}", report.findings)))
+            }
+            Ok(_) => Ok(Outcome::Done),
+            Err(_) => Ok(Outcome::Broken),
         }
     }
 
@@ -510,6 +634,8 @@ impl Open<'_> {
             Step::Name(number) => return self.name(*number),
             Step::Checkpoint => return self.checkpoint(false),
             Step::Compact => return self.checkpoint(true),
+            Step::Parity(on) => return self.set_parity(*on),
+            Step::Scrub => return self.scrub(),
             Step::Hold(back) => self.hold(*back)?,
             Step::Tend => drop(self.database.tend()),
             Step::Idle => {
@@ -552,7 +678,8 @@ impl Subject for StoreSubject {
     fn step(&self, dice: &mut Dice) -> Step {
         loop {
             let step = any_step(dice);
-            if self.faults || !step.is_fault() {
+            let is_allowed = !matches!(step, Step::Parity(_)) || self.parity == Parity::Switched;
+            if is_allowed && (self.faults || !step.is_fault()) {
                 return step;
             }
         }
@@ -570,16 +697,17 @@ impl Subject for StoreSubject {
     fn live(&self, world: &World, ledger: &mut Ledger<Arc<Content>>, steps: &[Step]) -> Result<(), Failure> {
         let mut rest = steps.iter();
         loop {
-            let copy = self.rotten.then(|| world.disk.kill(world.disk.position() as u64));
+            let copy = |wanted: bool| wanted.then(|| world.disk.kill(world.disk.position() as u64));
+            let copies = (copy(self.rotten), copy(self.parity == Parity::On));
             let database = self.open(world).map_err(unopenable)?;
-            if let Some(copy) = copy {
+            if let Some(copy) = copies.0 {
                 self.falls_back(&database, copy, ledger)?;
             }
+            if let Some(copy) = copies.1.filter(|copy| has_pages(copy)) {
+                self.heals(&database, copy, ledger)?;
+            }
             let next = database.visible_version().on(database.recovery().timeline).next();
-            let durable = !self.durability.may_lose_acknowledged();
-            let retention = self.retention;
-            let ledger = &mut *ledger;
-            let mut open = Open { database, world, ledger, durable, retention, faulty: false, held: None };
+            let mut open = self.opened(database, world, ledger);
             open.judge()?;
             open.ledger.go_on_with(next.unwrap_or(Version::MAX).to_raw());
             let mut again = false;

@@ -2,10 +2,10 @@
 
 use keepstone_mvcc_temporal::wrong::{Wrong, with};
 use keepstone_mvcc_temporal::{Durability, Retention};
-use keepstone_testkit::crash::{Plan, Tally, sweep, sweep_program};
+use keepstone_testkit::crash::{FailureKind, Plan, Tally, sweep, sweep_program};
 
 use crate::program::{Change, OnBranch, Step};
-use crate::subject::StoreSubject;
+use crate::subject::{Parity, StoreSubject};
 
 /// Seeds that are tried before a mistake counts as not caught.
 const SEEDS: u64 = 60;
@@ -21,7 +21,7 @@ fn subject(wrong: Wrong) -> StoreSubject {
         Wrong::BaseForgotten | Wrong::BasePrunedApart => Retention::None,
         _ => Retention::Forever,
     };
-    StoreSubject { durability, sector: 4_096, faults: false, retention, rotten: true }
+    StoreSubject { durability, sector: 4_096, faults: false, retention, rotten: true, parity: Parity::On }
 }
 
 fn put(key: u8) -> Step {
@@ -91,4 +91,28 @@ fn every_mistake_of_a_checkpoint_is_caught() {
     let tally = Tally { canary_caught: caught.len() as u64, ..Tally::default() };
     println!("crash-tally {}", tally.to_json(0.0));
     assert_eq!(caught, Wrong::ALL);
+}
+
+/// A checkpoint that refreshes the parity of another group than the one it changed: found by whoever adds up the groups, and not by
+/// those who keep parity.
+#[test]
+fn parity_of_the_wrong_block_is_caught() {
+    let steps = [
+        put(1),
+        Step::Checkpoint,
+        put(1),
+        put(2),
+        Step::Checkpoint,
+        put(1),
+        Step::Checkpoint,
+        Step::Checkpoint,
+    ];
+    let subject = subject(Wrong::DisplacedForgotten);
+    let plan = Plan { seed: 1, seeds: 1, ..Plan::from_env() };
+    let swept = || sweep_program(&subject, &plan, &[steps.to_vec()], &mut Tally::default());
+    let report = keepstone_pager::wrong::with(keepstone_pager::wrong::Wrong::WrongBlock, swept).unwrap_err();
+    println!("WrongBlock is caught by {report}");
+    assert_eq!(report.failure.kind, FailureKind::WrongParity, "{report}");
+    swept().unwrap_or_else(|report| panic!("and without it: {report}"));
+    println!("crash-tally {}", Tally { canary_caught: 1, ..Tally::default() }.to_json(0.0));
 }

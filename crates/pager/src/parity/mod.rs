@@ -21,6 +21,7 @@ mod reading;
 mod repair;
 mod scrub;
 mod switch;
+mod verify;
 
 pub(crate) use group::{Block, COLUMNS, RegionParity, group_of};
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use keeping::Lately;
 pub(crate) use members::Members;
 pub(crate) use repair::{Mended, Repairs};
 pub use scrub::{ScrubFinding, ScrubOptions, ScrubProgress, ScrubReport};
+pub(crate) use verify::verify_region;
 
 use crate::layout::disk_len;
 

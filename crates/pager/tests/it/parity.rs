@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use keepstone_pager::{
-    Access, PageError, PageFile, PageFileOptions, PageRead, PageWrite, PageWriteExt, Parity, ScrubFinding,
-    ScrubOptions, ScrubReport,
+    Access, AuditFinding, PageError, PageFile, PageFileOptions, PageRead, PageWrite, PageWriteExt, Parity,
+    ScrubFinding, ScrubOptions, ScrubReport,
 };
 use keepstone_types::sync::Mutex;
 use keepstone_types::{Generation, PageRef, lock_rank};
@@ -406,6 +406,48 @@ fn what_is_damaged_under_load_is_healed_under_load() {
     let stats = file.stats();
     println!("{struck} pages struck, {} reads, {rounds} scrubs, {stats:?}", read.load(Ordering::Relaxed));
     assert!(stats.repaired_pages >= struck && stats.unrepairable_pages == 0 && stats.failed_repairs == 0);
+}
+
+/// Every group is added up by an audit, which names the page that is not what was counted.
+#[test]
+fn an_audit_adds_up_every_group() {
+    let (disk, file, live) = aged(5);
+    let sound = audit(&file, &refs(&live));
+    assert!(sound.findings.is_empty() && sound.parity_groups > 30, "{sound:?}");
+    let whole = bytes(&disk);
+    let (mut members, mut parities) = (0, 0);
+    // All but the prologue and the headers.
+    for slot in (3..61).chain(64..whole.len() / PAGE) {
+        let damaged = image_of(&whole);
+        overwrite(&damaged, slot * PAGE + 900, &[!whole[slot * PAGE + 900]]);
+        let found = audit(&open_as(&damaged, Access::ReadOnly), &refs(&live));
+        let is_live = live.iter().any(|(at, _)| at.page.get() == slot as u64);
+        let kind = whole[slot * PAGE + 14];
+        let named = |finding: &AuditFinding| match finding {
+            AuditFinding::Parity { page, .. } => page.get() == slot as u64,
+            _ => false,
+        };
+        members += u64::from(is_live);
+        parities += u64::from(kind == 3 && found.findings.iter().any(named));
+        assert!(!is_live || found.findings.iter().any(named), "slot {slot}: {found:?}");
+    }
+    assert!(members == live.len() as u64 && parities >= sound.parity_groups, "{members}, {parities}");
+}
+
+/// With the map parity begins anew, so what it can rebuild is rebuilt before, whether somebody reads it or not.
+#[test]
+fn a_map_that_is_made_anew_loses_nothing_that_parity_had() {
+    let (disk, _, live) = aged(6);
+    let whole = bytes(&disk);
+    for (at, tag) in live.iter().step_by(9) {
+        let damaged = image_of(&whole);
+        overwrite(&damaged, at.page.get() as usize * PAGE + 300, &[0xEE; 300]);
+        let file = open_as(&damaged, Access::Write);
+        file.rebuild_free_space::<PageError>(|audit| mark(audit, &refs(&live))).unwrap();
+        assert!(reads_full(&file, *at, *tag), "{at}");
+        while !file.set_parity(Parity::Xor).map(|()| true).unwrap() {}
+        assert_eq!(audit(&file, &refs(&live)).findings, []);
+    }
 }
 
 fn is_whole_on_disk(disk: &MemoryVfs, at: PageRef) -> bool {

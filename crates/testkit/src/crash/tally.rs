@@ -15,6 +15,10 @@ pub enum FailureKind {
     Orphan,
     /// A version reads otherwise than it was written.
     WrongRead,
+    /// Parity does not count every page in use as it is.
+    WrongParity,
+    /// A page that was damaged afterwards is not found, or not had back.
+    Unhealed,
 }
 
 /// A failure, and what was expected.
@@ -63,6 +67,10 @@ pub struct Tally {
     pub orphans: u64,
     /// See [`FailureKind::WrongRead`].
     pub wrong_reads: u64,
+    /// See [`FailureKind::WrongParity`].
+    pub wrong_parity: u64,
+    /// See [`FailureKind::Unhealed`].
+    pub unhealed: u64,
     /// Wrong variants that a sweep has caught.
     pub canary_caught: u64,
 }
@@ -75,6 +83,8 @@ impl Tally {
             FailureKind::Unopenable => &mut self.unopenable,
             FailureKind::Orphan => &mut self.orphans,
             FailureKind::WrongRead => &mut self.wrong_reads,
+            FailureKind::WrongParity => &mut self.wrong_parity,
+            FailureKind::Unhealed => &mut self.unhealed,
         };
         *counter += 1;
     }
@@ -82,7 +92,8 @@ impl Tally {
     /// Images with something wrong.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.lost + self.invented + self.unopenable + self.orphans + self.wrong_reads
+        let read = self.lost + self.invented + self.unopenable + self.orphans + self.wrong_reads;
+        read + self.wrong_parity + self.unhealed
     }
 
     /// Adds another tally.
@@ -95,6 +106,8 @@ impl Tally {
         self.unopenable += other.unopenable;
         self.orphans += other.orphans;
         self.wrong_reads += other.wrong_reads;
+        self.wrong_parity += other.wrong_parity;
+        self.unhealed += other.unhealed;
         self.canary_caught += other.canary_caught;
     }
 
@@ -103,7 +116,7 @@ impl Tally {
     pub fn to_json(&self, seconds: f64) -> String {
         format!(
             "{{\"workloads\":{},\"images\":{},\"lost\":{},\"invented\":{},\"unopenable\":{},\"orphans\":{},\
-             \"wrong_reads\":{},\"double_crash_images\":{},\"canary_caught\":{},\"seconds\":{seconds:.1}}}",
+             \"wrong_reads\":{},\"wrong_parity\":{},\"unhealed\":{},\"double_crash_images\":{},\"canary_caught\":{},\"seconds\":{seconds:.1}}}",
             self.workloads,
             self.images,
             self.lost,
@@ -111,6 +124,8 @@ impl Tally {
             self.unopenable,
             self.orphans,
             self.wrong_reads,
+            self.wrong_parity,
+            self.unhealed,
             self.double_crash_images,
             self.canary_caught,
         )
