@@ -211,6 +211,9 @@ fn loading(rounds: usize, report: &mut Report) -> Result<(), BenchError> {
     Ok(())
 }
 
+/// Makes the value of a version.
+type Make<'a> = dyn Fn(u64) -> Vec<u8> + 'a;
+
 /// A row of many versions, one of which is read.
 struct Reading {
     row: u64,
@@ -239,7 +242,7 @@ pub(crate) fn depths(rounds: usize, report: &mut Report) -> Result<(), BenchErro
         }
         bits
     };
-    let kinds: [(&str, &dyn Fn(u64) -> Vec<u8>); 3] =
+    let kinds: [(&str, &Make<'_>); 3] =
         [("150 bytes of noise", &value), ("a text of 2 KB", &text), ("a fingerprint", &fingerprint)];
     for (name, make) in kinds {
         of_kind(name, make, rounds, report)?;
@@ -247,12 +250,7 @@ pub(crate) fn depths(rounds: usize, report: &mut Report) -> Result<(), BenchErro
     Ok(())
 }
 
-fn of_kind(
-    name: &str,
-    make: &dyn Fn(u64) -> Vec<u8>,
-    rounds: usize,
-    report: &mut Report,
-) -> Result<(), BenchError> {
+fn of_kind(name: &str, make: &Make<'_>, rounds: usize, report: &mut Report) -> Result<(), BenchError> {
     let database = store(HistoryCoding::Chains, Retention::Forever)?;
     commit_rows(&database, 1_000, ROWS)?;
     let mut versions: Vec<Version> = Vec::new();

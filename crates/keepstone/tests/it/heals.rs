@@ -108,7 +108,7 @@ fn made() -> (MemoryVfs, Vec<u8>) {
 
 fn pages_of(vfs: &MemoryVfs) -> Vec<u8> {
     let file = vfs.open(Path::new("/store/pages"), OpenOptions::READ).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
     file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
@@ -197,7 +197,7 @@ fn damaged(
         }
         Damage::Overwritten => changed = slot_of(bytes, other).to_vec(),
         Damage::Lost => match slot_of(before, slot) {
-            old if old.is_empty() => changed.fill(0),
+            [] => changed.fill(0),
             old => changed = old.to_vec(),
         },
     }
@@ -375,8 +375,7 @@ fn damage_under_load_is_healed_under_load() {
                 }
             }
         });
-        for strike in 0..60_u64 {
-            let how = DAMAGES[strike as usize % DAMAGES.len()];
+        for (strike, how) in (0..60_u64).zip(DAMAGES.into_iter().cycle()) {
             let bytes = pages_of(&vfs);
             let leaves: Vec<usize> = (64..bytes.len() / PAGE)
                 .filter(|slot| slot_of(&bytes, *slot)[KIND_AT] >= KIND_LEAF)

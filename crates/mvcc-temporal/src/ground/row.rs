@@ -128,6 +128,7 @@ pub(crate) fn value(row: &ValueRef, head: RowHead) -> Option<ValueRef> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 

@@ -703,7 +703,7 @@ impl Subject for StoreSubject {
             if let Some(copy) = copies.0 {
                 self.falls_back(&database, copy, ledger)?;
             }
-            if let Some(copy) = copies.1.filter(|copy| has_pages(copy)) {
+            if let Some(copy) = copies.1.filter(has_pages) {
                 self.heals(&database, copy, ledger)?;
             }
             let next = database.visible_version().on(database.recovery().timeline).next();

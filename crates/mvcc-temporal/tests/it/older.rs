@@ -30,7 +30,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 /// A text in which a few lines are others in each version.
 fn text(version: u64, lines: u64) -> Vec<u8> {
     let line = |line: u64| {
-        let changed = if scramble(line ^ (version / 2 << 20)) % 16 == 0 { version } else { 0 };
+        let changed = if scramble(line ^ ((version / 2) << 20)).is_multiple_of(16) { version } else { 0 };
         format!("Line {line} says {:x}, and {changed}.\n", scramble(line))
     };
     let end = format!("Version {version} ends here.\n");
