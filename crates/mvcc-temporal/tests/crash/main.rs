@@ -16,6 +16,7 @@
 )]
 
 mod branches;
+mod damage;
 mod program;
 mod subject;
 mod wrong;
@@ -26,7 +27,8 @@ use std::time::Duration;
 use keepstone_mvcc_temporal::{Durability, Retention};
 use keepstone_testkit::crash::{Plan, run};
 
-use crate::subject::{HEALED, Parity, StoreSubject};
+use crate::damage::HEALED;
+use crate::subject::{Parity, StoreSubject};
 
 macro_rules! levels {
     ($($name:ident: $durability:expr, $sector:expr, $retention:expr, $rotten:expr, $parity:expr;)*) => {
@@ -42,7 +44,7 @@ macro_rules! levels {
                     parity: $parity,
                 };
                 run(stringify!($name), &subject, &Plan::from_env());
-                println!("{} images had a damaged page back", HEALED.load(Ordering::Relaxed));
+                println!("{} damaged pages were found and had back", HEALED.load(Ordering::Relaxed));
             }
         )*
     };
@@ -51,6 +53,7 @@ macro_rules! levels {
 levels! {
     normal: Durability::Normal, 4_096, Retention::Forever, false, Parity::On;
     normal_pruned: Durability::Normal, 4_096, Retention::None, true, Parity::On;
+    rotting: Durability::Normal, 4_096, Retention::None, false, Parity::Rotting;
     switched: Durability::Normal, 4_096, Retention::None, true, Parity::Switched;
     without_parity: Durability::Normal, 4_096, Retention::None, true, Parity::Off;
     full_small_sectors: Durability::Full, 512, Retention::For(Duration::from_millis(40)), true, Parity::On;

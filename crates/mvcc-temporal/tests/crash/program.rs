@@ -52,6 +52,8 @@ pub(crate) enum Step {
     Parity(bool),
     /// Every page is read, and what is wrong repaired.
     Scrub,
+    /// A page of the swept disk itself rots, chosen and damaged by this number, and is repaired.
+    Rot(u64),
     /// Everything is folded, and versions that need not stay are pruned.
     Compact,
     /// Closed in order and opened again.

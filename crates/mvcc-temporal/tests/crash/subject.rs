@@ -3,17 +3,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keepstone_mvcc_temporal::{
-    CheckReport, CheckpointError, CheckpointOptions, CommitError, Database, DatabaseOptions, Durability,
-    OpenError, PendingCommit, Read, ReadError, Retention, ScrubOptions, ScrubReport, Snapshot, Tending, Txn,
-    TxnOptions,
+    CheckReport, CheckpointOptions, CommitError, Database, DatabaseOptions, Durability, OpenError,
+    PendingCommit, Read, ReadError, Retention, Snapshot, Tending, Txn, TxnOptions,
 };
 use keepstone_testkit::crash::{Failure, FailureKind, Ledger, Subject, World};
 use keepstone_types::{Clock, ManualClock, Version};
@@ -21,12 +19,13 @@ use keepstone_vfs::simulated::{Choose, Dice, FailedSync, Fault, SimulatedDisk};
 use keepstone_vfs::{OpenOptions, Vfs, VfsFileExt};
 
 use crate::branches::BranchModel;
+use crate::damage::{HEALED, damage, has_pages, rot, scrub};
 use crate::program::{Change, Step, any_step};
 
 pub(crate) const DIR: &str = "/store";
 const TABLES: u8 = 3;
 /// Bytes of a page.
-const SLOT: u64 = 4_096;
+pub(crate) const SLOT: u64 = 4_096;
 
 /// A value: which one, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +78,8 @@ pub(crate) struct StoreSubject {
 pub(crate) enum Parity {
     /// Always: then one page more is damaged in a copy of what is opened, and nothing must be lost by that.
     On,
+    /// Always, and pages of the swept disk itself rot, so that power is lost within repairs too.
+    Rotting,
     /// From the beginning, and then as the program has it.
     Switched,
     /// Never.
@@ -140,6 +141,8 @@ pub(crate) struct Open<'a> {
     pub(crate) faulty: bool,
     /// A version that is held, and what it must read as.
     held: Option<(Snapshot, Version, Arc<Content>)>,
+    /// Whether a page may be damaged when the store is opened.
+    rots: bool,
 }
 
 impl StoreSubject {
@@ -202,7 +205,8 @@ impl StoreSubject {
         ledger: &'a mut Ledger<Arc<Content>>,
     ) -> Open<'a> {
         let durable = !self.durability.may_lose_acknowledged();
-        Open { database, world, ledger, durable, retention: self.retention, faulty: false, held: None }
+        let (retention, rots) = (self.retention, self.parity == Parity::Rotting);
+        Open { database, world, ledger, durable, retention, faulty: false, held: None, rots }
     }
 
     /// The same store with one page damaged reads as it did, and is whole after a scrub.
@@ -233,48 +237,6 @@ impl StoreSubject {
     }
 }
 
-/// Images in which a page was damaged and had back.
-pub(crate) static HEALED: AtomicU64 = AtomicU64::new(0);
-
-fn scrub(database: &Database) -> Result<ScrubReport, CheckpointError> {
-    database.scrub(&ScrubOptions::default().repair(true), |_| ControlFlow::Continue(()))
-}
-
-fn has_pages(disk: &SimulatedDisk) -> bool {
-    let file = disk.open(&Path::new(DIR).join("pages"), OpenOptions::READ);
-    file.is_ok_and(|file| file.len().unwrap() >= 64 * SLOT)
-}
-
-/// Damages a slot of the page file, chosen by what is in the file, and says how.
-fn damage(disk: &SimulatedDisk) -> String {
-    let file = disk.open(&Path::new(DIR).join("pages"), OpenOptions::WRITE).unwrap();
-    let slots = file.len().unwrap() / SLOT;
-    let mut header = [0; 512];
-    file.read_exact_at(&mut header, SLOT).unwrap();
-    let mut dice = Dice::new(header.iter().fold(slots, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte)));
-    let slot = dice.choose(slots);
-    let mut page = vec![0; SLOT as usize];
-    file.read_exact_at(&mut page, slot * SLOT).unwrap();
-    let at = dice.choose(SLOT) as usize;
-    let how = match dice.choose(3) {
-        0 => {
-            page[at] ^= 1 << dice.choose(8);
-            "a bit flipped"
-        }
-        1 => {
-            page[at / 512 * 512..][..512].fill(0);
-            "a sector zeroed"
-        }
-        _ => {
-            file.read_exact_at(&mut page, dice.choose(slots) * SLOT).unwrap();
-            "overwritten by another"
-        }
-    };
-    file.write_all_at(&page, slot * SLOT).unwrap();
-    file.sync_data().unwrap();
-    format!("slot {slot}, {how}")
-}
-
 impl Open<'_> {
     pub(crate) fn at(&self) -> usize {
         self.world.disk.position()
@@ -283,6 +245,9 @@ impl Open<'_> {
     /// What an opening found, held against the ledger: every version, names, diffs, the store's own check.
     fn judge(&mut self) -> Result<(), Failure> {
         self.judge_content()?;
+        if self.rots {
+            self.heal("what the crash left")?;
+        }
         self.is_sound().map(drop)
     }
 
@@ -324,6 +289,29 @@ impl Open<'_> {
         }
         self.has_names(&before)?;
         self.has_branches(&before)
+    }
+
+    /// Repairs what a page that rotted left, of which there is one at most.
+    fn heal(&self, what: &str) -> Result<(), Failure> {
+        let unhealed = |found: String| Failure::new(FailureKind::Unhealed, format!("{what}: {found}"));
+        let report = scrub(&self.database).map_err(|error| unhealed(error.to_string()))?;
+        if report.unrepairable > 0 || report.finding_count > 1 {
+            return Err(unhealed(format!("{:?}", report.findings)));
+        }
+        HEALED.fetch_add(report.finding_count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rot(&mut self, how: u64) -> Result<Outcome, Failure> {
+        let what = rot(&self.world.disk, how, false);
+        if how.is_multiple_of(2) {
+            // Who reads is served before anything is repaired.
+            self.reads_as_ever()?;
+        }
+        self.heal(&what)?;
+        self.is_sound()?;
+        self.reads_as_ever()?;
+        Ok(Outcome::Done)
     }
 
     fn set_parity(&self, on: bool) -> Result<Outcome, Failure> {
@@ -636,6 +624,7 @@ impl Open<'_> {
             Step::Compact => return self.checkpoint(true),
             Step::Parity(on) => return self.set_parity(*on),
             Step::Scrub => return self.scrub(),
+            Step::Rot(how) => return self.rot(*how),
             Step::Hold(back) => self.hold(*back)?,
             Step::Tend => drop(self.database.tend()),
             Step::Idle => {
@@ -676,9 +665,16 @@ impl Subject for StoreSubject {
     }
 
     fn step(&self, dice: &mut Dice) -> Step {
+        if self.parity == Parity::Rotting && dice.one_in(5) {
+            return Step::Rot(dice.draw());
+        }
         loop {
             let step = any_step(dice);
-            let is_allowed = !matches!(step, Step::Parity(_)) || self.parity == Parity::Switched;
+            let is_allowed = match step {
+                Step::Parity(_) => self.parity == Parity::Switched,
+                Step::Rot(_) => self.parity == Parity::Rotting,
+                _ => true,
+            };
             if is_allowed && (self.faults || !step.is_fault()) {
                 return step;
             }
@@ -698,7 +694,9 @@ impl Subject for StoreSubject {
         let mut rest = steps.iter();
         loop {
             let copy = |wanted: bool| wanted.then(|| world.disk.kill(world.disk.position() as u64));
-            let copies = (copy(self.rotten), copy(self.parity == Parity::On));
+            // One in four: what is damaged differs with what is in the file.
+            let is_damaged = self.parity == Parity::On && world.disk.position().is_multiple_of(4);
+            let copies = (copy(self.rotten), copy(is_damaged));
             let database = self.open(world).map_err(unopenable)?;
             if let Some(copy) = copies.0 {
                 self.falls_back(&database, copy, ledger)?;
