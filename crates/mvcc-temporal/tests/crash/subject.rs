@@ -303,7 +303,7 @@ impl Open<'_> {
     }
 
     fn rot(&mut self, how: u64) -> Result<Outcome, Failure> {
-        let what = rot(&self.world.disk, how, false);
+        let what = rot(&self.world.disk, how);
         if how.is_multiple_of(2) {
             // Who reads is served before anything is repaired.
             self.reads_as_ever()?;
