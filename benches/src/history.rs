@@ -26,6 +26,8 @@ const UPDATES: u64 = 20_000;
 /// Vectors, and versions of each.
 const VECTORS: u64 = 200;
 const VERSIONS: u64 = 16;
+/// Bits that flip in a version: 2 % of a fingerprint.
+const FLIPPED: u64 = 328;
 /// Versions of the rows that are read back.
 const DEEP: u64 = 1_100;
 /// Reads that are timed as one, and how often.
@@ -94,17 +96,22 @@ fn noise() -> Workload {
     }
 }
 
+/// Flips so many bits of a fingerprint, at places that a seed says.
+fn flip(bits: &mut [u8], seed: u64, count: u64) {
+    for flip in 0..count {
+        let place = usize::try_from(scramble(seed << 32 | flip) % (2_048 * 8)).unwrap_or_default();
+        if let Some(byte) = bits.get_mut(place / 8) {
+            *byte ^= 1 << (place % 8);
+        }
+    }
+}
+
 /// Fingerprints of which a few bits flip from version to version.
 fn fingerprints() -> Workload {
     let flipped = |vector: u64, version: u64| {
         let mut bits: Vec<u8> =
             (0..256).flat_map(|part| scramble(vector << 16 | part).to_le_bytes()).collect();
-        for flip in 0..version * 328 {
-            let place = usize::try_from(scramble(vector << 32 | flip) % (2_048 * 8)).unwrap_or_default();
-            if let Some(byte) = bits.get_mut(place / 8) {
-                *byte ^= 1 << (place % 8);
-            }
-        }
+        flip(&mut bits, vector, version * FLIPPED);
         bits
     };
     let part = |version| (0..VECTORS).map(|vector| (vector, flipped(vector, version))).collect();
@@ -234,12 +241,7 @@ pub(crate) fn depths(rounds: usize, report: &mut Report) -> Result<(), BenchErro
     let vectors = fingerprints();
     let fingerprint = |version: u64| {
         let mut bits = vectors.before.first().map(|(_, bits)| bits.clone()).unwrap_or_default();
-        for flip in 0..328 {
-            let place = usize::try_from(scramble(version << 32 | flip) % (2_048 * 8)).unwrap_or_default();
-            if let Some(byte) = bits.get_mut(place / 8) {
-                *byte ^= 1 << (place % 8);
-            }
-        }
+        flip(&mut bits, version, FLIPPED);
         bits
     };
     let kinds: [(&str, &Make<'_>); 3] =

@@ -14,7 +14,8 @@ const LIMIT: Duration = Duration::from_secs(8 * 60 * 60);
 /// What every sweep prints before its counts.
 const TALLY: &str = "crash-tally ";
 
-/// The wrong variants that must be caught: of the log, of checkpoints, of the page file.
+/// The wrong variants that must be caught: of the log, of the page file, of checkpoints, and parity of the wrong block once more in
+/// the store.
 const WRONG_VARIANTS: u64 = 9 + 4 + 8 + 1;
 
 /// The packages that are swept.

@@ -9,7 +9,7 @@ use crate::bitmap::Bitmap;
 use crate::error::PageError;
 use crate::file::PageFile;
 use crate::header::is_fixed;
-use crate::parity::{ParityMode, ScrubOptions, verify_region};
+use crate::parity::{Loss, ParityMode, ScrubOptions, verify_region};
 use crate::region::{REGION_SLOTS, part_below, place_of, region_of, slot_at};
 use crate::root::Root;
 use crate::slots::Slots;
@@ -203,7 +203,7 @@ impl Audit {
         let root = Arc::clone(&self.root);
         let verified = verify_region(space, slots, root.header(), region, own)?;
         self.report.parity_groups = self.report.parity_groups.saturating_add(verified.groups);
-        for (page, found) in verified.wrong {
+        for Loss { page, found } in verified.wrong {
             self.find(AuditFinding::Parity { page, found });
         }
         for page in verified.uncounted {

@@ -169,6 +169,21 @@ fn scrub(store: &Store) -> ScrubReport {
     store.scrub(&ScrubOptions::default(), |_| ControlFlow::Continue(())).unwrap()
 }
 
+/// What is in a slot after a damage; `other` is the page that is mixed up with it, `before` the file at an earlier time.
+fn changed(how: Damage, bytes: &[u8], before: &[u8], (slot, other): (usize, usize)) -> Vec<u8> {
+    let mut page = slot_of(bytes, slot).to_vec();
+    match how {
+        Damage::Bit => page[(slot * 131 + 7) % PAGE] ^= 1 << (slot % 8),
+        Damage::Sector => page[slot % 8 * 512..][..512].fill(0),
+        Damage::Swapped | Damage::Overwritten => page = slot_of(bytes, other).to_vec(),
+        Damage::Lost => match slot_of(before, slot) {
+            [] => page.fill(0),
+            old => page = old.to_vec(),
+        },
+    }
+    page
+}
+
 /// Damages a slot in a copy; gives the slots that changed, none if this damage changes nothing.
 fn damaged(
     whole: &MemoryVfs,
@@ -179,7 +194,6 @@ fn damaged(
 ) -> (MemoryVfs, Vec<usize>) {
     let vfs = whole.snapshot();
     let page = slot_of(bytes, slot);
-    let mut changed = page.to_vec();
     let mut slots = vec![slot];
     // Another page with content, in another group.
     let slots_of_file = bytes.len() / PAGE;
@@ -187,19 +201,10 @@ fn damaged(
     let mut other =
         other.filter(|other| other % GROUPS != slot % GROUPS && slot_of(bytes, *other)[KIND_AT] >= KIND_LEAF);
     let other = other.find(|other| !FIXED.contains(other)).unwrap();
-    match how {
-        Damage::Bit => changed[(slot * 131 + 7) % PAGE] ^= 1 << (slot % 8),
-        Damage::Sector => changed[slot % 8 * 512..][..512].fill(0),
-        Damage::Swapped => {
-            changed = slot_of(bytes, other).to_vec();
-            put_slot(&vfs, other, page);
-            slots.push(other);
-        }
-        Damage::Overwritten => changed = slot_of(bytes, other).to_vec(),
-        Damage::Lost => match slot_of(before, slot) {
-            [] => changed.fill(0),
-            old => changed = old.to_vec(),
-        },
+    let changed = changed(how, bytes, before, (slot, other));
+    if how == Damage::Swapped {
+        put_slot(&vfs, other, page);
+        slots.push(other);
     }
     if changed == page {
         slots.clear();
@@ -392,19 +397,11 @@ fn damage_under_load_is_healed_under_load() {
                 .collect();
             let slot = leaves[noise(strike, 8)[0] as usize * leaves.len() / 256];
             let other = *leaves.iter().find(|other| **other % GROUPS != slot % GROUPS).unwrap();
-            let mut page = slot_of(&bytes, slot).to_vec();
-            match how {
-                Damage::Bit => page[900] ^= 1,
-                Damage::Sector => page[512..1_024].fill(0),
-                Damage::Swapped => {
-                    put_slot(&vfs, other, &page);
-                    page = slot_of(&bytes, other).to_vec();
-                }
-                Damage::Overwritten => page = slot_of(&bytes, other).to_vec(),
-                // As if nothing had ever been written there.
-                Damage::Lost => page.fill(0),
+            if how == Damage::Swapped {
+                put_slot(&vfs, other, slot_of(&bytes, slot));
             }
-            put_slot(&vfs, slot, &page);
+            // What is lost is lost as if nothing had ever been written there.
+            put_slot(&vfs, slot, &changed(how, &bytes, &[], (slot, other)));
             *struck.entry(how).or_default() += 1;
             // Until the next strike all is well again, whoever found it.
             let healed = (0..50).any(|_| {

@@ -26,8 +26,7 @@ use keepstone_types::Version;
 use crate::catalog::{TABLE_PREFIX, TableId};
 use crate::database::Database;
 use crate::error::{CommitError, ReadError, WriteError};
-use crate::names::commit_only;
-use crate::names::{may_be_name, shown};
+use crate::names::{commit_only, may_be_name, shown};
 use crate::sync::Arc;
 use crate::txn::{Txn, TxnOptions};
 

@@ -44,16 +44,16 @@ impl<'a> Chains<'a> {
         Self { ground, of: None, key: Vec::new(), newer: Newer::Newest, left: None, spare: Vec::new() }
     }
 
-    /// Looks at the row that a cursor stands on.
+    /// Looks at the row that a cursor stands on. False when it is no row of history, or of another version than its key says;
+    /// all else that is wrong is in the report.
     pub(super) fn row(
         &mut self,
         cursor: &Cursor<'_, PageFile>,
         report: &mut CheckReport,
-    ) -> Result<(), TreeError> {
+    ) -> Result<bool, TreeError> {
         let mut key = std::mem::take(&mut self.spare);
-        let (Some(found), Some(value)) = (cursor.key(), cursor.value()) else { return Ok(()) };
-        // What is no key of history is found by who looks at keys.
-        let Some((table, version)) = history_key::decode(found, &mut key) else { return Ok(()) };
+        let (Some(found), Some(value)) = (cursor.key(), cursor.value()) else { return Ok(true) };
+        let Some((table, version)) = history_key::decode(found, &mut key) else { return Ok(false) };
         if self.of != Some(table) || self.key != key {
             self.of = Some(table);
             std::mem::swap(&mut self.key, &mut key);
@@ -64,25 +64,24 @@ impl<'a> Chains<'a> {
             Ok(head) => head,
             Err(wrong) => {
                 self.lose(report, version, "an older row", wrong);
-                return Ok(());
+                return Ok(true);
             }
         };
+        let is_sound = head.version <= self.ground.meta().folded && head.version == version;
         let OlderForm::Entry { deltas } = head.form else {
             self.left = None;
             self.newer = match head.form {
                 OlderForm::Deletion => Newer::Deletion,
                 _ => Newer::Stored(value.stored()?, head.len),
             };
-            return Ok(());
+            return Ok(is_sound);
         };
         let entry = content(self.ground.pages(), value, head)?;
         match inspect(&entry) {
-            Ok(info) => self.entry(&entry, (version, deltas, info.form.is_whole()), report),
-            Err(wrong) => {
-                self.lose(report, version, "an entry of a chain", wrong);
-                Ok(())
-            }
+            Ok(info) => self.entry(&entry, (version, deltas, info.form.is_whole()), report)?,
+            Err(wrong) => self.lose(report, version, "an entry of a chain", wrong),
         }
+        Ok(is_sound)
     }
 
     fn entry(

@@ -81,8 +81,8 @@ impl CheckReport {
 impl Database {
     /// Reads everything that is on disk again: the log's checksums, its records against memory, versions without gaps and
     /// times that ascend, every page of every tree and the rows in them, every older version against what it is coded by, the
-    /// free-space map against what can be reached, parity against the pages it counts, the catalog, the named versions, the branches. Commits may go on
-    /// meanwhile; what became durable after the check began is not part of it.
+    /// free-space map against what can be reached, parity against the pages it counts, the catalog, the named versions, the
+    /// branches. Commits may go on meanwhile; what became durable after the check began is not part of it.
     ///
     /// # Errors
     /// When the store was closed. What is wrong is not an error but a [`Finding`].

@@ -8,7 +8,7 @@ use super::CheckReport;
 use super::chains::Chains;
 use crate::error::ReadError;
 use crate::ground::commit_row::CommitRow;
-use crate::ground::{Ground, history_key, row};
+use crate::ground::{Ground, row};
 use crate::shared::Shared;
 use crate::sync::Arc;
 
@@ -113,7 +113,6 @@ fn rows_of(
     let tree = keepstone_btree::Tree::new(pages, root);
     let mut cursor = tree.cursor();
     let mut before: Option<CommitRow> = None;
-    let mut key_bytes = Vec::new();
     let mut chains = Chains::new(ground);
     cursor.seek_first()?;
     while let Some(key) = cursor.key() {
@@ -121,15 +120,7 @@ fn rows_of(
         let sound = match name {
             TreeName::Tables => key.len() == 4,
             TreeName::Rows(_) => head.is_some_and(|head| !head.is_deletion),
-            TreeName::History => {
-                chains.row(&cursor, report)?;
-                let version = history_key::decode(key, &mut key_bytes).map(|(_, version)| version);
-                match row::older_head(cursor.head()) {
-                    Ok(head) => head.version <= folded && Some(head.version) == version,
-                    // Found already, if the key is right.
-                    Err(_) => version.is_some(),
-                }
-            }
+            TreeName::History => chains.row(&cursor, report)?,
             TreeName::Commits => {
                 let row = commit_of(pages, &cursor, key)?;
                 let follows = row.is_some_and(|row| follows(before.as_ref(), &row));

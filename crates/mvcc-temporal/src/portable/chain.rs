@@ -20,8 +20,8 @@ pub(super) trait FindFile {
 
 /// The files from a full snapshot to the one that is asked for, each held against what the next newer says of it.
 pub(super) struct Chain {
-    /// Oldest first; at least one.
-    files: Vec<OpenFile>,
+    /// Those that the newest hangs on, oldest first.
+    older: Vec<OpenFile>,
     newest: OpenFile,
 }
 
@@ -66,10 +66,11 @@ pub(super) fn must_be_parent(
 impl Chain {
     pub(super) fn open(folder: &impl FindFile, name: &str) -> Result<Self, SnapshotFileError> {
         let newest = folder.find(name)?;
-        let mut files = vec![newest.clone()];
+        let mut older = Vec::new();
         let mut seen = BTreeSet::from([name.to_owned()]);
-        let mut child = newest.clone();
-        while let Some(wanted) = child.head.parent.clone() {
+        loop {
+            let child = older.last().unwrap_or(&newest);
+            let Some(wanted) = child.head.parent.clone() else { break };
             let name = child.head.name.clone();
             if !seen.insert(wanted.name.clone()) {
                 let (expected, found) =
@@ -88,12 +89,11 @@ impl Chain {
                 }
                 found => found?,
             };
-            must_be_parent(&child, &wanted, &parent)?;
-            files.push(parent.clone());
-            child = parent;
+            must_be_parent(child, &wanted, &parent)?;
+            older.push(parent);
         }
-        files.reverse();
-        Ok(Self { files, newest })
+        older.reverse();
+        Ok(Self { older, newest })
     }
 
     /// The snapshot that was asked for.
@@ -101,14 +101,19 @@ impl Chain {
         &self.newest
     }
 
+    /// All files, oldest first.
+    fn files(&self) -> impl Iterator<Item = &OpenFile> {
+        self.older.iter().chain([&self.newest])
+    }
+
     /// Files of the chain.
-    pub(super) const fn len(&self) -> usize {
-        self.files.len()
+    pub(super) fn len(&self) -> usize {
+        self.files().count()
     }
 
     /// Bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.len).fold(0, u64::saturating_add)
+        self.files().map(|file| file.len).fold(0, u64::saturating_add)
     }
 
     /// The tables of the snapshot, ascending by number.
@@ -116,10 +121,19 @@ impl Chain {
         self.newest.tables.iter().map(|table| (table.number, Arc::clone(&table.name))).collect()
     }
 
+    /// Reads everything, and holds it against what the snapshot says; gives how many rows came out.
+    pub(super) fn verify(&self) -> Result<u64, SnapshotFileError> {
+        let (mut rows, mut count) = (self.rows()?, 0_u64);
+        while rows.next()?.is_some() {
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+
     /// The rows of the snapshot, ascending by table number and key.
     pub(super) fn rows(&self) -> Result<ChainRows, SnapshotFileError> {
-        let mut readers = Vec::with_capacity(self.files.len());
-        for file in &self.files {
+        let mut readers = Vec::with_capacity(self.len());
+        for file in self.files() {
             let mut reader = file.rows();
             reader.advance()?;
             readers.push(reader);

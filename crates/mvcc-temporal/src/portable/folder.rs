@@ -265,8 +265,9 @@ impl FindFile for Inner {
             file => file?,
         };
         if file.head.name != name {
-            let (expected, found) = (format!("{name:?}"), format!("{:?}", file.head.name));
-            return Err(super::error::damaged(&path, 0, "the name of the file", found, expected));
+            // The head is under a checksum, the file's name is not.
+            let (expected, found) = (format!("{:?}", file.head.name), format!("{name:?}"));
+            return Err(super::error::damaged(&path, 0, "the name of the file", expected, found));
         }
         Ok(file)
     }
@@ -353,12 +354,7 @@ impl SnapshotFolder {
     /// When anything is missing or damaged.
     pub fn verify(&self, name: &str) -> Result<VerifyReport, SnapshotFileError> {
         let chain = Chain::open(&*self.inner, name)?;
-        let mut rows = chain.rows()?;
-        let mut count = 0_u64;
-        while rows.next()?.is_some() {
-            count = count.saturating_add(1);
-        }
-        Ok(VerifyReport { files: chain.len(), bytes: chain.bytes(), rows: count })
+        Ok(VerifyReport { files: chain.len(), bytes: chain.bytes(), rows: chain.verify()? })
     }
 
     /// Writes all rows of a version of a store, or of its newest, as a snapshot. The store goes on meanwhile.

@@ -63,8 +63,7 @@ impl SnapshotFolder {
         options: DatabaseOptions,
     ) -> Result<RestoreReport, SnapshotFileError> {
         let chain = Chain::open(&*self.inner, name)?;
-        let mut rows = chain.rows()?;
-        while rows.next()?.is_some() {}
+        chain.verify()?;
         let inner = restoring::begin(&self.inner.vfs, clock, dir, &options)?;
         let database = Database::of(inner);
         let filled = fill(&database, &chain).and_then(|version| {

@@ -27,7 +27,7 @@ pub(crate) use group::{Block, COLUMNS, RegionParity, group_of};
 #[cfg(test)]
 pub(crate) use group::{GROUP_FIELDS, GROUP_LEN};
 pub(crate) use keeping::Lately;
-pub(crate) use members::Members;
+pub(crate) use members::{Loss, Members};
 pub(crate) use repair::{Mended, Repairs};
 pub use scrub::{ScrubFinding, ScrubOptions, ScrubProgress, ScrubReport};
 pub(crate) use verify::verify_region;

@@ -5,6 +5,7 @@ use keepstone_types::{PageId, PageRef};
 
 use super::ParityMode;
 use super::group::{Group, RegionParity, group_of, place_in, rows};
+use super::members::Loss;
 use crate::bitmap::Bitmap;
 use crate::error::PageError;
 use crate::header::Header;
@@ -20,7 +21,7 @@ pub(crate) struct Verified {
     /// Groups that were added up.
     pub(crate) groups: u64,
     /// The page of each group that is not what it must be, or the parity page where only the sum is wrong; and what is there.
-    pub(crate) wrong: Vec<(PageId, String)>,
+    pub(crate) wrong: Vec<Loss>,
     /// Slots in use that no parity counts, although all of the file is to be counted.
     pub(crate) uncounted: Vec<PageId>,
 }
@@ -36,34 +37,24 @@ pub(crate) fn verify_region(
     let mut verified = Verified::default();
     // Damage of the region's own page is found by who holds it against what is reached.
     let Ok(found) = space.region(region) else { return Ok(verified) };
-    let (used, members, parity) = (found.used, found.members, found.parity.clone());
-    for (column, group) in parity.iter().flat_map(|parity| parity.groups()) {
-        let Some(parity) = parity.as_deref().filter(|_| group.mask != 0) else { continue };
-        verified.groups = verified.groups.saturating_add(1);
-        // A repair may be under way, so what is wrong is read once more.
-        let add_up = || add_up(slots, (region, column), group, parity);
-        if add_up().is_err()
-            && let Err(fault) = add_up()
-        {
-            verified.wrong.push((fault.page, fault.found));
+    if let Some(parity) = &found.parity {
+        for (column, group) in parity.groups().filter(|(_, group)| group.mask != 0) {
+            verified.groups = verified.groups.saturating_add(1);
+            // A repair may be under way, so what is wrong is read once more.
+            let add_up = || add_up(slots, (region, column), group, parity);
+            verified.wrong.extend(add_up().or_else(|_| add_up()).err());
         }
     }
     let state = header.parity;
     if state.mode == ParityMode::Xor && state.has_reached_all(header.regions) {
-        let uncounted = used.without(members).without(own);
+        let uncounted = found.used.without(found.members).without(own);
         verified.uncounted.extend(uncounted.iter().map(|place| slot_at(region, place)));
     }
     Ok(verified)
 }
 
-/// A page that is not what its group counts.
-struct PageFault {
-    page: PageId,
-    found: String,
-}
-
-fn read(slots: &Slots, page: PageId) -> Result<(PageRef, Page), PageFault> {
-    let fault = |found: String| PageFault { page, found };
+fn read(slots: &Slots, page: PageId) -> Result<(PageRef, Page), Loss> {
+    let fault = |found: String| Loss { page, found };
     let slot = slots.read_slot(page).map_err(|error| fault(error.to_string()))?;
     let (at, kind) = slot.judge().map_err(|error| fault(error.to_string()))?;
     if at.page == page { Ok((at, Place::page_of(at, kind, &slot.bytes))) } else { Err(fault(at.to_string())) }
@@ -74,7 +65,7 @@ fn add_up(
     (region, column): (u32, usize),
     group: Group,
     parity: &RegionParity,
-) -> Result<(), PageFault> {
+) -> Result<(), Loss> {
     let mut payload = vec![0_u8; slots.place.page_size.payload_len()];
     let (mut births, mut kinds, mut checksums) = (0, 0, 0);
     for row in rows(group.mask) {
@@ -83,7 +74,7 @@ fn add_up(
         let [low, high, ..] = at.checksum.to_le_bytes();
         if u16::from_le_bytes([low, high]) != parity.tag(place) {
             let found = format!("{at}, which is another than was counted");
-            return Err(PageFault { page: at.page, found });
+            return Err(Loss { page: at.page, found });
         }
         for (sum, byte) in payload.iter_mut().zip(page.payload()) {
             *sum ^= byte;
@@ -105,5 +96,5 @@ fn add_up(
     } else {
         return Ok(());
     };
-    Err(PageFault { page: place, found: format!("{at} of kind {}, expected {what}", page.kind()) })
+    Err(Loss { page: place, found: format!("{at} of kind {}, expected {what}", page.kind()) })
 }

@@ -92,8 +92,8 @@ impl Tally {
     /// Images with something wrong.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        let read = self.lost + self.invented + self.unopenable + self.orphans + self.wrong_reads;
-        read + self.wrong_parity + self.unhealed
+        let of_content = self.lost + self.invented + self.unopenable + self.orphans + self.wrong_reads;
+        of_content + self.wrong_parity + self.unhealed
     }
 
     /// Adds another tally.

@@ -101,10 +101,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
     /// [`PlaceError::ParentNotFound`], [`PlaceError::ChainTooLong`]; nothing is counted then.
     pub fn claim(&self, parent: Option<&K>) -> Result<Place<K>, PlaceError> {
         let mut state = self.shared.lock();
-        let chain = match parent {
-            None => state.new_chain(),
-            Some(parent) => state.entries.get(parent).ok_or(PlaceError::ParentNotFound)?.chain,
-        };
+        let chain = state.join(parent)?;
         let length = state.lengths.get(&chain).copied().unwrap_or_default().saturating_add(1);
         if length > self.max {
             return Err(PlaceError::ChainTooLong { length, max: self.max });
@@ -139,10 +136,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
         if state.entries.contains_key(&key) {
             return Err(PlaceError::NameTaken);
         }
-        let chain = match parent {
-            None => state.new_chain(),
-            Some(parent) => state.entries.get(parent).ok_or(PlaceError::ParentNotFound)?.chain,
-        };
+        let chain = state.join(parent)?;
         state.take(chain, parent);
         state.entries.insert(key, Member { chain, parent: parent.cloned(), dependents: 0 });
         Ok(())
@@ -189,6 +183,14 @@ impl<K: Clone + Eq + Hash> State<K> {
         let chain = self.next_chain;
         self.next_chain = chain.saturating_add(1);
         chain
+    }
+
+    /// The chain of what is to hang on `parent`; a new one for what hangs on nothing.
+    fn join(&mut self, parent: Option<&K>) -> Result<u64, PlaceError> {
+        match parent {
+            None => Ok(self.new_chain()),
+            Some(parent) => Ok(self.entries.get(parent).ok_or(PlaceError::ParentNotFound)?.chain),
+        }
     }
 
     /// One place of a chain more, and one that hangs on `parent`.

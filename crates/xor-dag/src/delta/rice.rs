@@ -140,15 +140,12 @@ impl<'a> GapReader<'a> {
         // Mostly all of a gap waits: at most 63 bits, of which at most 32 are low ones, so that nothing is shifted out.
         let low = (self.pending >> (zeros.wrapping_add(1) & 63)) & (1_u64 << low_bits).wrapping_sub(1);
         self.take(bits);
-        let position = self.next.checked_add(u64::from(zeros) << low_bits | low)?;
-        self.next = position.saturating_add(1);
-        Some(position)
+        self.advance(u64::from(zeros) << low_bits | low)
     }
 
     /// The position behind a gap.
-    #[inline]
-    fn advance(&mut self, high: u64, low: u64) -> Option<u64> {
-        let gap = high.checked_mul(1 << self.low_bits)?.checked_add(low)?;
+    #[inline(always)]
+    fn advance(&mut self, gap: u64) -> Option<u64> {
         let position = self.next.checked_add(gap)?;
         self.next = position.checked_add(1)?;
         Some(position)
@@ -178,7 +175,7 @@ impl<'a> GapReader<'a> {
         }
         let low = self.pending & (1_u64 << low_bits).wrapping_sub(1);
         self.take(low_bits);
-        let position = self.advance(high, low)?;
+        let position = self.advance(high.checked_mul(1 << low_bits)?.checked_add(low)?)?;
         Some((self, position))
     }
 
