@@ -13,6 +13,7 @@ pub fn run(vfs: &dyn Vfs, dir: &Path) {
     opening(vfs, dir);
     reading_and_writing(vfs, dir);
     lengths(vfs, dir);
+    allocating(vfs, dir);
     names(vfs, dir);
     directories(vfs, dir);
     locking(vfs, dir);
@@ -69,6 +70,33 @@ fn lengths(vfs: &dyn Vfs, dir: &Path) {
     file.set_len(1).unwrap();
     file.set_len(3).unwrap();
     assert_eq!(vfs.read_file(&dir.join("length"), 3).unwrap(), b"a\0\0", "what was cut is gone");
+}
+
+fn allocating(vfs: &dyn Vfs, dir: &Path) {
+    let file = vfs.open(&dir.join("room"), OpenOptions::CREATE_NEW).unwrap();
+    file.write_all_at(b"before", 0).unwrap();
+    file.allocate(9_000, 9_000).unwrap();
+    file.allocate(9_000, 6).unwrap();
+    assert_eq!(file.len().unwrap(), 6, "an empty range needs no room");
+    file.allocate(6, 3_000_007).unwrap();
+    assert_eq!(file.len().unwrap(), 3_000_007);
+    let mut bytes = vec![9; 3_000_001];
+    file.read_exact_at(&mut bytes, 6).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 0), "room that was never written reads as zeros");
+    file.write_all_at(b"after", 3_000_007).unwrap();
+    file.allocate(10, 2_000_000).unwrap();
+    assert_eq!(file.len().unwrap(), 3_000_012, "taking room cuts nothing off");
+    let mut ends = [0; 11];
+    file.read_exact_at(&mut ends[..6], 0).unwrap();
+    file.read_exact_at(&mut ends[6..], 3_000_007).unwrap();
+    assert_eq!(&ends, b"beforeafter", "what is not of the range stays");
+    file.write_all_at(b"here", 1_000_000).unwrap();
+    file.sync_data().unwrap();
+    file.read_exact_at(&mut ends[..4], 1_000_000).unwrap();
+    assert_eq!(&ends[..4], b"here");
+    let reader = vfs.open(&dir.join("room"), OpenOptions::READ).unwrap();
+    assert!(reader.allocate(0, 4_000_000).is_err(), "a file opened for reading took room");
+    assert_eq!(reader.len().unwrap(), 3_000_012);
 }
 
 fn names(vfs: &dyn Vfs, dir: &Path) {

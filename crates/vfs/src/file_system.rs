@@ -206,8 +206,35 @@ pub trait VfsFile: Send + Sync + Debug {
     /// When the system reports one.
     fn set_len(&self, len: u64) -> Result<(), IoError>;
 
+    /// Takes room on the disk for the bytes from `from` to before `to`, so that writing them later needs no more of it; the
+    /// file is at least `to` bytes long then. What those bytes are until they are written is what they were, or zeros.
+    /// Durable after [`sync_data`](VfsFile::sync_data). Unless a file system knows better, zeros are written.
+    ///
+    /// # Errors
+    /// As [`write_at`](VfsFile::write_at). The file may have grown by a part.
+    fn allocate(&self, from: u64, to: u64) -> Result<(), IoError> {
+        write_zeros(self, from, to)
+    }
+
     /// The path under which the file was opened.
     fn path(&self) -> &Path;
+}
+
+/// Bytes that are written at once where room is taken with zeros.
+const ZEROS_LEN: u64 = 1 << 20;
+
+/// Overwrites the bytes from `from` to before `to` with zeros.
+pub(crate) fn write_zeros<F: VfsFile + ?Sized>(file: &F, from: u64, to: u64) -> Result<(), IoError> {
+    let step = ZEROS_LEN.min(to.saturating_sub(from));
+    let zeros = vec![0; usize::try_from(step).unwrap_or_default()];
+    let mut at = from;
+    while at < to {
+        let left = usize::try_from(to.saturating_sub(at)).unwrap_or(usize::MAX);
+        let part = zeros.get(..left).unwrap_or(&zeros);
+        file.write_all_at(part, at)?;
+        at = at.saturating_add(step);
+    }
+    Ok(())
 }
 
 /// Convenience on any [`VfsFile`].

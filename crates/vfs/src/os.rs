@@ -2,7 +2,8 @@
 //!
 //! `sync_data` is `fdatasync` on Linux, `F_FULLFSYNC` on macOS and `FlushFileBuffers` on Windows, which is what the
 //! standard library calls there. Names are made durable by syncing the directory on Unix; Windows offers no such call and
-//! journals names itself. The lock is `flock` on Unix and `LockFileEx` on Windows, beside a registry in the process.
+//! journals names itself. Room is taken with `fallocate` on Linux, where the file system has it, and with zeros elsewhere.
+//! The lock is `flock` on Unix and `LockFileEx` on Windows, beside a registry in the process.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{IoError, IoOperation, LockError};
 use crate::file_system::{
-    DirEntry, EntryKind, OpenMode, OpenOptions, Vfs, VfsFile, VfsLock, Volume, WriteMode,
+    DirEntry, EntryKind, OpenMode, OpenOptions, Vfs, VfsFile, VfsLock, Volume, WriteMode, write_zeros,
 };
 use crate::lock_registry::{Claim, LockRegistry};
 
@@ -199,9 +200,32 @@ impl VfsFile for OsFile {
         retry_interrupted(|| self.file.set_len(len)).map_err(self.failed(IoOperation::Length))
     }
 
+    fn allocate(&self, from: u64, to: u64) -> Result<(), IoError> {
+        let len = to.saturating_sub(from);
+        if len == 0 {
+            return Ok(());
+        }
+        match retry_interrupted(|| take_blocks(&self.file, from, len)) {
+            // This file system, or this system, cannot take blocks without writing them.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(self, from, to),
+            done => done.map_err(self.failed(IoOperation::Write)),
+        }
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Takes blocks of the disk, where the system has a call for it that keeps what is there and grows the file.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn take_blocks(file: &File, from: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, len)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn take_blocks(_file: &File, _from: u64, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(unix)]

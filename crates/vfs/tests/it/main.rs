@@ -24,6 +24,22 @@ fn the_operating_system_passes_the_suite() {
     vfs_suite::run(&OsVfs::new(), dir.path());
 }
 
+/// Blocks are the file's, not only its length: where the file system cannot say so, they are written.
+#[cfg(unix)]
+#[test]
+fn room_that_is_taken_is_the_files() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("room");
+    let file = OsVfs::new().open(&path, OpenOptions::CREATE_NEW).unwrap();
+    let taken = || std::fs::metadata(&path).unwrap().blocks() * 512;
+    file.set_len(8 << 20).unwrap();
+    assert!(taken() < 1 << 20, "a length alone took {} bytes", taken());
+    file.allocate(1 << 20, 7 << 20).unwrap();
+    file.sync_all().unwrap();
+    assert!(taken() >= 6 << 20, "{} bytes", taken());
+}
+
 #[test]
 fn memory_passes_the_suite() {
     vfs_suite::run(&MemoryVfs::new(), Path::new("/"));
