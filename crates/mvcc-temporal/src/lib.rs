@@ -81,7 +81,7 @@ pub use error::{
     Source, WriteError,
 };
 pub use history::{Change, CommitInfo, Commits, Diff, History, HistoryEntry};
-pub use keepstone_pager::{OpenReport as PagesReport, PageStats, ScrubFinding};
+pub use keepstone_pager::{OpenReport as PagesReport, PageStats, ScrubFinding, SlotUsage};
 pub use keepstone_wal::{Durability, LogOptions, LogStats, RecoveryReport, Tending};
 pub use key_range::KeyRange;
 pub use limits::{KEY_LEN_MAX, TABLE_NAME_LEN_MAX, TABLES_MAX, VALUE_LEN_MAX, VERSION_NAME_LEN_MAX};

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use keepstone_btree::{TreeRoot, relocate, relocate_without_values};
-use keepstone_pager::{Audit, AuditReport, Parity};
+use keepstone_pager::{Audit, AuditReport, PageStats, Parity, SlotUsage};
 pub use keepstone_pager::{ScrubOptions, ScrubProgress, ScrubReport};
 use keepstone_types::PageId;
 
@@ -17,6 +17,9 @@ use crate::sync::Arc;
 
 /// Slots that are cleared at the end of the file in one go: as many pages are held in memory at most, and those above them.
 const CLEARED_SLOTS_MAX: u64 = 8_192;
+
+/// How often the end of the file is cut in one go.
+const CUTS_MAX: u32 = 6;
 
 /// What compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,10 +64,12 @@ impl Database {
         if inner.shared.read_only {
             return Err(CheckpointError::ReadOnly);
         }
+        let pages = ground(inner)?.pages().clone();
+        // A checkpoint may give room back too.
+        let bytes_before = pages.stats().file_bytes;
         run_whole(inner)?;
         let _running = inner.checkpointer.begin();
-        let pages = ground(inner)?.pages().clone();
-        let bytes_before = pages.stats().file_bytes;
+        let bytes_before = bytes_before.max(pages.stats().file_bytes);
         let pruned = prune::prune(inner)?;
         let shortened = shorten(inner);
         room::begin_anew(inner)?;
@@ -106,6 +111,15 @@ impl Database {
 }
 
 impl Database {
+    /// Who has the slots of the page file. Reads the whole free-space map: a page for each 1,024 slots.
+    ///
+    /// # Errors
+    /// When the store is closed, has no page file yet, or a page of the map cannot be read.
+    pub fn slot_usage(&self) -> Result<SlotUsage, CheckpointError> {
+        let _call = self.inner.shared.enter()?;
+        ground(&self.inner)?.pages().slot_usage().map_err(CheckpointError::from_page)
+    }
+
     /// Turns parity of pages on or off, in commits of the page file alone; readers and writers go on meanwhile. What is left
     /// after an error is done by the checkpoints to come.
     ///
@@ -158,28 +172,38 @@ fn mark_all(inner: &Inner, audit: &mut Audit) -> Result<(), CheckpointError> {
 /// Moves pages from the end of the file into free slots before it, and cuts the file. The caller runs the checkpoint.
 fn shorten(inner: &Inner) -> Result<(), CheckpointError> {
     let pages = ground(inner)?.pages().clone();
+    let (mut shortest, mut is_last) = (u64::MAX, false);
     loop {
         // What a generation frees can be used when the one after it is durable.
         flip(inner)?;
         flip(inner)?;
         let stats = pages.stats();
-        let (used, free) = (stats.used_slots, stats.free_slots.saturating_add(stats.pending_slots));
+        let (used, free) = (stats.used_slots, free_or_soon(&stats));
         let slots = used.saturating_add(free);
-        // A little room stays: the pages above those that move, and the free-space map, move too.
-        if free <= used / 16 + 64 {
+        // A large value that fits nowhere below goes behind the end, and the next time to where it was.
+        if slots >= shortest && std::mem::replace(&mut is_last, true) {
+            break;
+        }
+        shortest = shortest.min(slots);
+        // A little room stays: the pages above those that move, and the free-space map, move too; and what is kept in any case.
+        if free <= used / 16 + 32 + room::slots_min(&pages) {
             break;
         }
         let clear_from = slots.saturating_sub((free / 2).min(CLEARED_SLOTS_MAX));
         clear(inner, clear_from, Values::Move)?;
         flip(inner)?;
-        let cut = pages.shrink().map_err(CheckpointError::from_page)?;
-        reload(inner)?;
+        let cut = cut_end(inner)?;
         // A page of the free-space map in the way of this cut is moved for the next, so a short one is not the last.
         if cut == 0 {
             break;
         }
     }
     Ok(())
+}
+
+/// Slots that are free, held until nobody needs what is in them, or counted by parity and needed by nobody.
+pub(crate) const fn free_or_soon(stats: &PageStats) -> u64 {
+    stats.free_slots.saturating_add(stats.pending_slots).saturating_add(stats.dead_slots)
 }
 
 /// Commits a generation in which nothing is different.
@@ -206,22 +230,34 @@ fn reload(inner: &Inner) -> Result<(), CheckpointError> {
 /// not more than is moved in one go; large values stay. The caller runs the checkpoint.
 pub(crate) fn trim(inner: &Inner, kept: u64) -> Result<(), CheckpointError> {
     let pages = ground(inner)?.pages().clone();
-    let cut = pages.shrink().map_err(CheckpointError::from_page);
-    // It committed by itself.
-    reload(inner)?;
-    cut?;
+    cut_end(inner)?;
     let stats = pages.stats();
     let end = stats.used_slots.saturating_add(kept);
-    let slots = stats.used_slots.saturating_add(stats.free_slots).saturating_add(stats.pending_slots);
+    let slots = stats.used_slots.saturating_add(free_or_soon(&stats));
     // Not for less than it costs.
     if slots.saturating_sub(end) <= kept {
         return Ok(());
     }
     clear(inner, end.max(slots.saturating_sub(CLEARED_SLOTS_MAX)), Values::Stay)?;
     flip(inner)?;
-    let cut = pages.shrink().map_err(CheckpointError::from_page);
-    reload(inner)?;
-    cut.map(drop)
+    cut_end(inner).map(drop)
+}
+
+/// Cuts free slots off the end of the file, as many as there are; gives how many. It commits by itself, and what its commits
+/// move stays as long as the store has the root of before: so it is done again with the root that it leaves.
+fn cut_end(inner: &Inner) -> Result<u64, CheckpointError> {
+    let pages = ground(inner)?.pages().clone();
+    let mut all = 0_u64;
+    for _ in 0..CUTS_MAX {
+        let commits = pages.stats().commits;
+        let cut = pages.shrink().map_err(CheckpointError::from_page);
+        reload(inner)?;
+        all = all.saturating_add(cut?);
+        if pages.stats().commits == commits {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// What becomes of large values when pages move.
@@ -237,6 +273,8 @@ fn clear(inner: &Inner, from: u64, values: Values) -> Result<(), CheckpointError
     let meta = *ground.meta();
     let mut building = begin_slice(&ground, meta.folded, meta.folded_lsn)?;
     building.meta = meta;
+    building.writer.keep_within_file(true);
+    building.writer.keep_below(from);
     let must_move = |page: PageId| page.get() >= from;
     let mut changed = Vec::new();
     for (table, root) in ground.tables() {

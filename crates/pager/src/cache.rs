@@ -99,6 +99,11 @@ impl PageCache {
         found
     }
 
+    /// The page of a slot that is here, whichever of its life that is. Counts as no look-up.
+    pub(crate) fn peek(&self, slot: PageId) -> Option<Page> {
+        self.pages.as_ref().and_then(|pages| pages.peek(&slot))
+    }
+
     pub(crate) fn insert(&self, page: Page) {
         if let Some(pages) = &self.pages {
             pages.insert(page.reference().page, page);

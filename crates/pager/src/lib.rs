@@ -64,6 +64,7 @@ mod space;
 mod stats;
 mod sync;
 mod tending;
+mod usage;
 mod writer;
 #[doc(hidden)]
 pub mod wrong;
@@ -81,4 +82,5 @@ pub use parity::{Parity, ScrubFinding, ScrubOptions, ScrubProgress, ScrubReport}
 pub use report::OpenReport;
 pub use root::Root;
 pub use stats::PageStats;
+pub use usage::SlotUsage;
 pub use writer::PageWriter;

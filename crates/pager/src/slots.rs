@@ -68,6 +68,7 @@ impl Slots {
     pub(crate) fn write(&self, pages: &[(PageId, ValueRef)]) -> Result<(), IoError> {
         let size = self.place.page_size.len();
         let mut rest = pages;
+        let mut joined = Vec::new();
         while let Some((first, bytes)) = rest.first() {
             let follows = |(index, (page, _)): (usize, &(PageId, ValueRef))| {
                 first.plus(disk_len(index)) == Some(*page) && index.saturating_mul(size) < TRANSFER_MAX
@@ -78,7 +79,7 @@ impl Slots {
             if run.len() == 1 {
                 self.file.write_all_at(bytes, offset)?;
             } else {
-                let mut joined = Vec::with_capacity(run.len().saturating_mul(size));
+                joined.clear();
                 run.iter().for_each(|(_, bytes)| joined.extend_from_slice(bytes));
                 self.file.write_all_at(&joined, offset)?;
             }
@@ -103,6 +104,12 @@ impl Slots {
             at = at.saturating_add(slots);
         }
         Ok(())
+    }
+
+    /// Takes room on the disk for the slots from `from` to before `to`; nobody needs what is in them.
+    pub(crate) fn allocate(&self, from: u64, to: u64) -> Result<(), IoError> {
+        let size = u64::from(self.place.page_size.bytes());
+        self.file.allocate(from.saturating_mul(size), to.saturating_mul(size))
     }
 
     pub(crate) fn sync(&self) -> Result<(), IoError> {

@@ -17,7 +17,7 @@ use crate::space::{Draft, MapPage, MapPages};
 const SHRINKING_COMMITS_MAX: u32 = 12;
 
 impl PageFile {
-    /// Makes sure that so many slots are free within the file whose blocks are written and synced, so that the next
+    /// Makes sure that so many slots are free within the file whose blocks are taken and synced, so that the next
     /// commits need no room of the disk (with [`PageWriter::keep_within_file`](crate::PageWriter::keep_within_file)).
     /// Slots that are only held by headers or readers do not count. Holds until the file is opened again or shrinks; the
     /// next commit makes it part of the file for good. The free-space map itself writes a few pages in each commit: ask
@@ -36,7 +36,7 @@ impl PageFile {
             return Err(PageError::Full { pages: self.inner.max_pages });
         }
         if missing > 0 {
-            self.inner.slots.write_zeros(from, to).map_err(PageError::of_write)?;
+            self.inner.slots.allocate(from, to).map_err(PageError::of_write)?;
             self.inner.slots.sync().inspect_err(|_| self.inner.poison())?;
             space.note_written(to);
         }

@@ -1,9 +1,10 @@
 //! The writer: builds the next generation in memory and commits it.
 //!
-//! Commit, in order: places for the pages of the free-space map; all new pages, ascending; a sync; both copies of the
-//! header over that of two generations before; a sync; the root is published. Until the header is written everything can
-//! be taken back, so an error before it leaves the file as it was. After a failed sync, or a header that may be half
-//! written, nothing more is written.
+//! Commit, in order: parity of the new pages, which are written by a thread beside it when they are many; places for the
+//! pages of the free-space map; all pages that are not written yet, ascending; a sync; both copies of the header over that
+//! of two generations before; a sync; the root is published. Until the header is written everything can be taken back, so
+//! an error before it leaves the file as it was. After a failed sync, or a header that may be half written, nothing more
+//! is written.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use crate::layout::{Place, disk_len};
 use crate::page::{Page, PageKind, PageRun};
 use crate::root::Root;
 use crate::space::{Draft, Placed, Space};
-use crate::sync::Arc;
+use crate::sync::{Arc, beside};
 
 /// Builds one generation. Owned: it can be sent to another thread. Dropping it takes back everything.
 #[derive(Debug)]
@@ -31,7 +32,12 @@ pub struct PageWriter {
     /// The map to go back to when the draft is not made of it.
     before: Option<Space>,
     pages: BTreeMap<PageId, NewPage>,
+    /// New pages below this slot are written already.
+    written_below: u64,
 }
+
+/// Pages from which on they are written while their parity is made: what that saves is more than a thread costs.
+const BESIDE_MIN: usize = 64;
 
 /// A page that is not on disk yet.
 #[derive(Debug)]
@@ -42,7 +48,7 @@ struct NewPage {
 
 impl PageWriter {
     pub(crate) fn new(inner: Arc<Inner>, generation: Generation, draft: Draft) -> Self {
-        Self { inner, generation, draft: Some(draft), before: None, pages: BTreeMap::new() }
+        Self { inner, generation, draft: Some(draft), before: None, pages: BTreeMap::new(), written_below: 0 }
     }
 
     /// Bytes of new pages that are held in memory until the commit.
@@ -57,6 +63,13 @@ impl PageWriter {
     pub fn keep_within_file(&mut self, within: bool) {
         if let Some(draft) = &mut self.draft {
             draft.keep_within(within);
+        }
+    }
+
+    /// Pages are written below this slot as long as there is room, so that the file can be cut there.
+    pub fn keep_below(&mut self, slot: u64) {
+        if let Some(draft) = &mut self.draft {
+            draft.keep_below(slot);
         }
     }
 
@@ -85,10 +98,33 @@ impl PageWriter {
         if meta.len() > META_LEN_MAX {
             return Err(PageError::MetaTooLong { len: meta.len(), max: META_LEN_MAX });
         }
-        let draft = self.draft.as_mut().ok_or(PageError::WriterBusy)?;
-        draft.keep_parity(self.pages.values().map(|new| &new.page))?;
-        let placed = draft.place_map(0)?;
+        self.keep_parity()?;
+        let placed = self.draft()?.place_map(0)?;
         self.commit_placed(placed, meta)
+    }
+
+    /// Brings parity up to date. It only reads slots that are members already, so new pages are written meanwhile: they go to
+    /// free slots, and where the file does not grow by them.
+    fn keep_parity(&mut self) -> Result<(), PageError> {
+        let draft = self.draft.as_mut().ok_or(PageError::WriterBusy)?;
+        let Inner { cache, slots, .. } = &*self.inner;
+        let written = draft.space().written();
+        let within = if draft.keeps_parity() {
+            PageId::new(written).unwrap_or(PageId::MAX)
+        } else {
+            PageId::default()
+        };
+        let within: Vec<(PageId, ValueRef)> =
+            self.pages.range(..within).map(|(page, new)| (*page, new.slot.clone())).collect();
+        let pages = self.pages.values().map(|new| &new.page);
+        let keep = || draft.keep_parity(pages, &|slot| cache.peek(slot));
+        if within.len() < BESIDE_MIN {
+            return keep();
+        }
+        let (kept, done) = beside(keep, || slots.write(&within));
+        done.map_err(PageError::of_write)?;
+        self.written_below = written;
+        kept
     }
 
     pub(crate) fn commit_placed(mut self, placed: Placed, meta: &[u8]) -> Result<Arc<Root>, PageError> {
@@ -110,8 +146,9 @@ impl PageWriter {
     /// Writes what is new, and zeros where the file grows past slots that nothing is written to.
     fn write_pages(&mut self, placed: &Placed) -> Result<(), PageError> {
         let written = self.draft()?.space().written();
+        let from = PageId::new(self.written_below).unwrap_or_default();
         let mut pages: Vec<(PageId, ValueRef)> =
-            self.pages.iter().map(|(page, new)| (*page, new.slot.clone())).collect();
+            self.pages.range(from..).map(|(page, new)| (*page, new.slot.clone())).collect();
         pages.extend(placed.pages.iter().cloned());
         pages.sort_unstable_by_key(|(page, _)| *page);
         let slots = &self.inner.slots;

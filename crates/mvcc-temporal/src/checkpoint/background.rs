@@ -145,14 +145,31 @@ pub(crate) fn start(inner: &Arc<Inner>) -> std::io::Result<()> {
 fn watch(store: &Weak<Inner>, alarm: &Alarm) {
     let mut pause = Duration::ZERO;
     let mut until_a_commit = false;
+    let mut settled = 0;
     while alarm.wait(pause, until_a_commit) {
         let Some(inner) = store.upgrade() else { return };
-        (pause, until_a_commit) = look(&inner);
+        (pause, until_a_commit) = look(&inner, &mut settled);
     }
 }
 
+/// Gives back what checkpoints needed when nothing was committed for a while after the last of them: once, so `settled` is
+/// how many there had been the last time. Says how long to wait then.
+fn settle(inner: &Inner, is_still: bool, settled: &mut u64) -> Duration {
+    let (checkpoints, idle) = (inner.checkpointer.checkpoints.get(), inner.checkpointer.options.idle);
+    if *settled == checkpoints || idle.is_zero() || !super::room::is_too_much(inner) {
+        return SLEEP_MAX;
+    }
+    if !is_still {
+        return idle;
+    }
+    *settled = checkpoints;
+    // What keeps it from that is told by whatever needs the disk next.
+    super::settle(inner).unwrap_or_default();
+    SLEEP_MAX
+}
+
 /// Looks once, works if it is time, and says how long to wait then, and whether a commit should end the wait.
-fn look(inner: &Inner) -> (Duration, bool) {
+pub(super) fn look(inner: &Inner, settled: &mut u64) -> (Duration, bool) {
     let Ok(_call) = inner.shared.enter() else { return (SLEEP_MAX, false) };
     let checkpointer: &Checkpointer = &inner.checkpointer;
     let waiting = Waiting::of(inner);
@@ -172,7 +189,7 @@ fn look(inner: &Inner) -> (Duration, bool) {
     let left = Waiting::of(inner);
     let pause = checkpointer.pause();
     if left.newest.is_none() {
-        return (SLEEP_MAX, true);
+        return (settle(inner, waiting.newest.is_none(), settled), true);
     }
     if left.newest == waiting.newest && left.rows < HANDFUL_ROWS {
         // Nobody writes, and what there is may wait.

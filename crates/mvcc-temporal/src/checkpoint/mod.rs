@@ -75,7 +75,7 @@ pub(crate) struct Checkpointer {
     pub(crate) slices: Counter,
     pub(crate) rows: Counter,
     pub(crate) failures: Counter,
-    /// The most pages that a slice wrote.
+    /// The most pages that a slice wrote lately.
     slice_pages: AtomicU64,
     /// Bytes of row versions that what is kept free for a full disk is enough for.
     room_bytes: AtomicU64,
@@ -202,15 +202,24 @@ pub(crate) fn run(inner: &Inner, reason: Reason) -> Result<(), CheckpointError> 
     if reason == Reason::Due && !background::is_due_now(inner) {
         return Ok(());
     }
+    let before = checkpointer.checkpoints.get();
+    let pulse =
+        || if checkpointer.checkpoints.get() == before { room::Pulse::Still } else { room::Pulse::Folded };
     let done = fold_all(inner)
         .and_then(|()| release(inner))
-        .and_then(|()| room::keep(inner))
+        .and_then(|()| room::keep(inner, pulse()))
         .and_then(|()| prune::when_worth_it(inner));
     checkpointer.asked.fetch_sub(asked, Ordering::AcqRel);
     if done.is_err() {
         checkpointer.failures.add(1);
     }
     done
+}
+
+/// Gives back the room that a store does not need at which nothing happens.
+fn settle(inner: &Inner) -> Result<(), CheckpointError> {
+    let Some(_running) = inner.checkpointer.try_begin() else { return Ok(()) };
+    room::keep(inner, room::Pulse::Still)
 }
 
 /// Somebody asked for a checkpoint: what is left of branches that were discarded goes first, when there is a way.
@@ -363,11 +372,20 @@ mod tests {
     }
 
     fn store_with(checkpoint: CheckpointOptions) -> Database {
+        store_as(checkpoint, DatabaseOptions::default().parity)
+    }
+
+    fn store_as(checkpoint: CheckpointOptions, parity: bool) -> Database {
         let (vfs, clock) = (Arc::new(MemoryVfs::new()), Arc::new(ManualClock::default()));
         let options = DatabaseOptions::default();
         let log = options.log.clone().tending(keepstone_wal::Tending::Caller);
         let log = log.segment_bytes_min(256 << 10).segment_bytes_max(1 << 20);
-        let options = options.log(log).page_size(4_096).retention(Retention::None).checkpoint(checkpoint);
+        let options = options
+            .log(log)
+            .page_size(4_096)
+            .retention(Retention::None)
+            .checkpoint(checkpoint)
+            .parity(parity);
         Database::open_with(vfs, clock, Path::new("/store"), options).unwrap()
     }
 
@@ -414,7 +432,8 @@ mod tests {
             peak = ground(&database.inner).unwrap().pages().stats().file_bytes / 4_096;
         }
         let stats = ground(&database.inner).unwrap().pages().stats();
-        let room = room::slots_for(database.inner.checkpointer.room_bytes.load(Ordering::Acquire), 4_096);
+        let cost = room::Cost::of(ground(&database.inner).unwrap().pages());
+        let room = cost.slots_for(database.inner.checkpointer.room_bytes.load(Ordering::Acquire));
         assert!(stats.used_slots > 300, "{stats:?}");
         assert!(peak < stats.used_slots * 5 / 4 + room + 64, "{peak} slots, {room} of them kept: {stats:?}");
     }
@@ -443,11 +462,52 @@ mod tests {
         assert!(high > stats.file_bytes / 4 * 5, "{high} bytes at most: {stats:?}");
         assert!(slots <= used + 2 * (used / 16).max(32) + 1_024 + 64, "{stats:?}");
         let promised = database.inner.checkpointer.room_bytes.load(Ordering::Acquire);
-        assert!(room::slots_for(promised, 4_096) <= stats.free_slots, "{promised} bytes: {stats:?}");
+        let cost = room::Cost::of(ground(&database.inner).unwrap().pages());
+        assert!(cost.slots_for(promised) <= stats.free_slots, "{promised} bytes: {stats:?}");
         assert!(database.check().unwrap().is_sound());
         put(&database, "more", 500_000);
         database.checkpoint().unwrap();
         assert!(database.check().unwrap().is_sound());
+    }
+
+    /// What the next fold of the size will use up is kept between folds, and given back when nothing is folded: by who asks for
+    /// a checkpoint, or by the thread that looks.
+    #[test]
+    fn a_store_that_changes_steadily_keeps_its_room_until_it_rests() {
+        for (parity, asked) in [(false, false), (true, false), (false, true), (true, true)] {
+            let database = store_as(CheckpointOptions::default(), parity);
+            let stats = || ground(&database.inner).unwrap().pages().stats();
+            let mut slots = Vec::new();
+            for round in 0..24_u8 {
+                database
+                    .write(|txn| {
+                        (0..6_000_u16).try_for_each(|key| {
+                            txn.put("t", key.wrapping_mul(257).to_be_bytes(), vec![round; 900])
+                        })?;
+                        Ok::<_, crate::WriteError>(())
+                    })
+                    .unwrap();
+                database.checkpoint().unwrap();
+                slots.push(stats().file_bytes / 4_096);
+            }
+            // It grew until there were older rows enough to be pruned, and nothing was cut that the next fold wanted back.
+            assert!(slots[14..].windows(2).all(|two| two[0] == two[1]), "parity {parity}: {slots:?}");
+            let mut settled = 0;
+            if asked {
+                database.checkpoint().unwrap();
+            } else {
+                background::look(&database.inner, &mut settled);
+            }
+            let rested = stats();
+            let (now, used) = (rested.file_bytes / 4_096, rested.used_slots);
+            assert!(
+                now <= used + used / 8 + 64 && now < slots[23],
+                "parity {parity}: {slots:?}, then {rested:?}"
+            );
+            background::look(&database.inner, &mut settled);
+            assert_eq!(stats().commits, rested.commits, "once");
+            assert!(database.check().unwrap().is_sound());
+        }
     }
 
     /// The log may tell so late what is durable that it was folded before.

@@ -141,7 +141,8 @@ impl Slice {
         let checkpointer = &inner.checkpointer;
         checkpointer.slices.add(1);
         checkpointer.rows.add(self.rows);
-        checkpointer.slice_pages.fetch_max(self.pages, Ordering::Relaxed);
+        let lately = checkpointer.slice_pages.load(Ordering::Relaxed);
+        checkpointer.slice_pages.store(self.pages.max(lately - lately / 8), Ordering::Relaxed);
         if self.next.is_some() {
             pace(inner, self.bytes, started)?;
         }

@@ -97,19 +97,11 @@ fn every_mistake_of_a_checkpoint_is_caught() {
 /// those who keep parity.
 #[test]
 fn parity_of_the_wrong_block_is_caught() {
-    let steps = [
-        put(1),
-        Step::Checkpoint,
-        put(1),
-        put(2),
-        Step::Checkpoint,
-        put(1),
-        Step::Checkpoint,
-        Step::Checkpoint,
-    ];
+    // A group is made anew of what it had when some of it stays, which takes more pages than there are groups.
+    let steps: Vec<Step> = (0..12).flat_map(|key| [put(key % 7), Step::Checkpoint]).collect();
     let subject = subject(Wrong::DisplacedForgotten);
     let plan = Plan { seed: 1, seeds: 1, ..Plan::from_env() };
-    let swept = || sweep_program(&subject, &plan, &[steps.to_vec()], &mut Tally::default());
+    let swept = || sweep_program(&subject, &plan, std::slice::from_ref(&steps), &mut Tally::default());
     let report = keepstone_pager::wrong::with(keepstone_pager::wrong::Wrong::WrongBlock, swept).unwrap_err();
     println!("WrongBlock is caught by {report}");
     assert_eq!(report.failure.kind, FailureKind::WrongParity, "{report}");

@@ -14,9 +14,14 @@ use keepstone_vfs::simulated::{FailedSync, Fault, SimulatedDisk};
 use crate::support::{DIR, T, kind};
 
 const ROWS: u32 = 120;
+/// Commits after which a disk that is nearly full is full enough.
+const COMMITS_ON_A_FULL_DISK: u32 = 400;
 
-fn store_options() -> DatabaseOptions {
-    let options = DatabaseOptions::default().page_size(4_096).retention(Retention::None);
+/// Every test runs with parity and without.
+const PARITY: [bool; 2] = [false, true];
+
+fn store_options(parity: bool) -> DatabaseOptions {
+    let options = DatabaseOptions::default().page_size(4_096).retention(Retention::None).parity(parity);
     let log = options
         .log
         .clone()
@@ -27,8 +32,13 @@ fn store_options() -> DatabaseOptions {
 }
 
 fn open(world: &World) -> Database {
+    open_with(world, true)
+}
+
+/// `parity` is for a store that is new.
+fn open_with(world: &World, parity: bool) -> Database {
     let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&world.clock);
-    Database::open_with(Arc::new(world.disk.clone()), clock, Path::new(DIR), store_options()).unwrap()
+    Database::open_with(Arc::new(world.disk.clone()), clock, Path::new(DIR), store_options(parity)).unwrap()
 }
 
 fn fill(database: &Database, round: u32) {
@@ -46,9 +56,9 @@ fn reads(database: &Database, round: u32) {
 }
 
 /// A store with a round folded and another that waits.
-fn world() -> (World, Database) {
+fn world(parity: bool) -> (World, Database) {
     let world = World::of(SimulatedDisk::new(7));
-    let database = open(&world);
+    let database = open_with(&world, parity);
     fill(&database, 0);
     database.checkpoint().unwrap();
     fill(&database, 1);
@@ -58,8 +68,9 @@ fn world() -> (World, Database) {
 #[test]
 fn a_disk_that_fills_up_at_any_step_of_a_checkpoint_loses_nothing() {
     let mut refused = 0;
-    for left in (0..80).map(|pages| pages * 4_096) {
-        let (world, database) = world();
+    let cases = PARITY.into_iter().flat_map(|parity| (0..80).map(move |pages| (parity, pages * 4_096)));
+    for (parity, left) in cases {
+        let (world, database) = world(parity);
         world.disk.set_capacity(Some(world.disk.used() + left));
         match database.checkpoint() {
             Ok(()) => {}
@@ -79,13 +90,17 @@ fn a_disk_that_fills_up_at_any_step_of_a_checkpoint_loses_nothing() {
         reads(&database, 1);
         assert!(database.check().unwrap().is_sound(), "{left} bytes left, opened again");
     }
-    println!("{refused} checkpoints of 80 found no room");
+    println!("{refused} checkpoints of 160 found no room");
 }
 
 #[test]
 fn a_write_or_a_sync_that_fails_at_any_step_of_a_checkpoint_loses_nothing() {
+    PARITY.into_iter().for_each(fails_at_any_step);
+}
+
+fn fails_at_any_step(parity: bool) {
     let steps = {
-        let (world, database) = world();
+        let (world, database) = world(parity);
         let before = world.disk.changes();
         database.checkpoint().unwrap();
         world.disk.changes() - before
@@ -93,7 +108,7 @@ fn a_write_or_a_sync_that_fails_at_any_step_of_a_checkpoint_loses_nothing() {
     assert!(steps > 10, "{steps} changes of the disk");
     for step in 0..steps {
         for fault in [|at| Fault::FailWrite(at), |at| Fault::FailSync(at, FailedSync { reads_back: false })] {
-            let (world, database) = world();
+            let (world, database) = world(parity);
             world.disk.inject(fault(world.disk.changes() + step));
             let done = database.checkpoint();
             reads(&database, 1);
@@ -113,7 +128,11 @@ fn a_write_or_a_sync_that_fails_at_any_step_of_a_checkpoint_loses_nothing() {
 /// becomes shorter.
 #[test]
 fn a_full_store_can_be_deleted_from_and_shrinks() {
-    let (world, database) = world();
+    PARITY.into_iter().for_each(fills_and_shrinks);
+}
+
+fn fills_and_shrinks(parity: bool) {
+    let (world, database) = world(parity);
     world.disk.set_capacity(Some(world.disk.used() + (12 << 20)));
     let mut written = 0_u32;
     let refused = loop {
@@ -146,4 +165,49 @@ fn a_full_store_can_be_deleted_from_and_shrinks() {
     assert!(world.disk.used() < full, "{} of {full} bytes", world.disk.used());
     reads(&database, 1);
     assert!(database.check().unwrap().is_sound());
+}
+
+/// Neighbouring rows are changed, here and there, until the disk refuses; then, as often as it is asked, what was accepted is
+/// folded: commits are refused before a checkpoint can fail for room.
+#[test]
+fn what_a_full_disk_accepted_is_folded_whatever_it_changes() {
+    for (parity, seed) in PARITY.into_iter().flat_map(|parity| (0..3_u32).map(move |seed| (parity, seed))) {
+        let (world, database) = world(parity);
+        let key = |number: u32| format!("{number:06}");
+        for from in (0..4_000).step_by(200) {
+            let mut txn = database.begin().unwrap();
+            (from..from + 200).for_each(|number| txn.put(T, key(number), vec![0; 400]).unwrap());
+            txn.commit().unwrap();
+        }
+        database.checkpoint().unwrap();
+        world.disk.set_capacity(Some(world.disk.used() + (u64::from(seed) << 17) + (256 << 10)));
+        let (mut refused, mut accepted, mut at) = (0, 0, seed);
+        while refused < 12 {
+            let mut txn = database.begin().unwrap();
+            at = at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let first = (at >> 8) % 3_960;
+            (first..first + 40).for_each(|number| txn.put(T, key(number), vec![at as u8; 400]).unwrap());
+            match txn.commit() {
+                Ok(_) => accepted += 1,
+                Err(error) => {
+                    assert_eq!(error.kind().as_str(), "out-of-space", "{error}");
+                    refused += 1;
+                    // The log's own small files may find no room; pages must.
+                    match database.checkpoint() {
+                        Ok(()) | Err(CheckpointError::Log { .. }) => {}
+                        Err(error) => panic!(
+                            "parity {parity}, seed {seed}, {accepted} commits: {error}; {:?}",
+                            database.stats().pages
+                        ),
+                    }
+                    database.tend();
+                }
+            }
+            if accepted == COMMITS_ON_A_FULL_DISK {
+                break;
+            }
+        }
+        println!("parity {parity}, seed {seed}: {accepted} commits, {refused} refused");
+        assert!(database.check().unwrap().is_sound());
+    }
 }

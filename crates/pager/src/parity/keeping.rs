@@ -1,9 +1,12 @@
 //! Parity of the generation that is being built: new pages are counted, dead ones taken out, each changed group gets a new
 //! parity page in a slot of its own.
 //!
-//! Which groups are emptied: those of which nothing is alive, which costs nothing; then the emptiest, as many as the
-//! generations to come need. A slot that is taken out now is held like one that is freed now, so what is needed is found
-//! two generations ahead. A group that is nearly full of live pages is left alone, and the file grows instead.
+//! A page that a generation frees can leave in that generation: the roots before it have parity of their own, which counts
+//! the page and is held as long as they are. Dead members leave a group that gets new pages, because its parity page is
+//! written anyway; they leave a group of which nothing is alive, which costs nothing; then the emptiest groups give them
+//! up, as many as the generations to come need: a slot that is taken out now is held like one that is freed now, so what
+//! is needed is found two generations ahead. A group that is nearly full of live pages is left alone, and the file grows
+//! instead.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,16 +19,19 @@ use super::{ParityMode, ParityState};
 use crate::bitmap::{BITS, Bitmap};
 use crate::error::PageError;
 use crate::header::is_fixed;
-use crate::layout::{Place, disk_len};
+use crate::layout::{Place, disk_len, memory_len};
 use crate::page::{Page, PageKind};
 use crate::region::{part_below, place_of, slot_at};
 use crate::space::{Draft, TILE_ROOM_MIN};
 use crate::wrong::{self, Wrong};
 
-/// Dead slots that make it worth reading and writing a group's parity: a quarter of it.
-const DEAD_MIN: u32 = 8;
-/// Dead slots that are taken out of a group whose parity is written anyway.
-const DEAD_BESIDE_MIN: u32 = 4;
+/// Dead slots that make it worth reading and writing a group's parity when nothing joins it.
+const DEAD_MIN: u32 = 12;
+/// Where the file must not grow, one of so many spare slots may go to a parity page of a group that only gives up dead ones:
+/// what that frees can be used two generations later, and those between need room too.
+const SPARE_SPENT: usize = 8;
+/// Pages of the free-space map that a generation writes beside those of the regions it changed.
+const MAP_BESIDE: usize = 4;
 /// Groups that a generation counts for the first time when parity is turned on, at most.
 const COVERED_AT_ONCE: u32 = 16;
 /// Groups that are looked at for that, at most.
@@ -53,7 +59,7 @@ impl Lately {
 
     /// Slots that shall be free or about to be.
     const fn wanted(self) -> u64 {
-        (self.pages.saturating_mul(5) / 2 + 64).saturating_add(self.reserved)
+        (self.pages.saturating_mul(2).saturating_add(64)).saturating_add(self.reserved)
     }
 }
 
@@ -64,14 +70,29 @@ struct Plan {
     leaving: u32,
 }
 
+/// The page that memory has of a slot.
+pub(crate) type Known<'a> = dyn Fn(PageId) -> Option<Page> + 'a;
+
 type Plans = BTreeMap<(u32, usize), Plan>;
 
 impl Draft {
+    /// Whether new pages are counted.
+    pub(crate) const fn keeps_parity(&self) -> bool {
+        matches!(self.parity_state.mode, ParityMode::Xor)
+    }
+
     /// Brings parity up to date with the new pages of the layer above, before the map is placed.
-    pub(crate) fn keep_parity<'p>(&mut self, pages: impl Iterator<Item = &'p Page>) -> Result<(), PageError> {
+    ///
+    /// `known` is what memory has of a slot: verified when it was read or made when it was written, so a member that is
+    /// there need not be read again to be taken out.
+    pub(crate) fn keep_parity<'p>(
+        &mut self,
+        pages: impl Iterator<Item = &'p Page>,
+        known: &Known<'_>,
+    ) -> Result<(), PageError> {
         match self.parity_state.mode {
             ParityMode::Off => return Ok(()),
-            ParityMode::Leaving => return self.give_up_groups(),
+            ParityMode::Leaving => return self.give_up_groups(known),
             ParityMode::Xor => {}
         }
         let (mut plans, mut count) = (Plans::new(), 0_u64);
@@ -85,7 +106,7 @@ impl Draft {
         self.cover(&mut plans)?;
         self.choose_leaving(&mut plans)?;
         for ((region, column), plan) in plans {
-            self.regroup(region, column, plan)?;
+            self.regroup((region, column), plan, known)?;
         }
         Ok(())
     }
@@ -150,7 +171,8 @@ impl Draft {
                 let planned = plans.get_mut(&(region, column));
                 if leaving == group.mask {
                     plans.entry((region, column)).or_default().leaving = leaving;
-                } else if let Some(plan) = planned.filter(|_| count >= DEAD_BESIDE_MIN) {
+                } else if let Some(plan) = planned {
+                    // Its parity page is written anyway.
                     plan.leaving = leaving;
                 } else if count >= least {
                     candidates.push((Reverse(count), region, column, leaving));
@@ -161,7 +183,8 @@ impl Draft {
         let mut have = self.room_in_columns();
         have = have.saturating_add(plans.values().map(|plan| u64::from(plan.leaving.count_ones())).sum());
         candidates.sort_unstable();
-        for (Reverse(count), region, column, leaving) in candidates {
+        let most = if self.is_within() { self.spare_slots(plans.len()) / SPARE_SPENT } else { usize::MAX };
+        for (Reverse(count), region, column, leaving) in candidates.into_iter().take(most) {
             if have >= wanted {
                 break;
             }
@@ -169,6 +192,14 @@ impl Draft {
             have = have.saturating_add(count.into());
         }
         Ok(())
+    }
+
+    /// Slots of the file that can be given away now and that the pages of this generation do not need, when it writes so many
+    /// parity pages.
+    fn spare_slots(&self, parity_pages: usize) -> usize {
+        let map = self.drafted.len().saturating_add(MAP_BESIDE).saturating_mul(2);
+        let free = self.space().available().saturating_sub(self.taken);
+        memory_len(free).saturating_sub(parity_pages).saturating_sub(map)
     }
 
     /// Slots of the file that are free, or will be when nobody needs what is in them, where a column has some of them:
@@ -191,34 +222,37 @@ impl Draft {
         room
     }
 
-    /// What parity counts in a region in memory and nobody needs, with the region's parity.
+    /// What parity counts in a region in memory and this generation does not lead to, with the region's parity.
     fn dead_in(&self, region: u32) -> Option<(Bitmap, crate::sync::Arc<super::RegionParity>)> {
         let base = self.space().loaded_region(region)?;
         let parity = base.parity.clone()?;
-        let (used, freed) =
-            self.drafted.get(&region).map_or((base.used, Bitmap::EMPTY), |draft| (draft.used, draft.freed));
-        let dead = base.members.without(used).without(base.held).without(freed);
+        let used = self.drafted.get(&region).map_or(base.used, |draft| draft.used);
+        let dead = base.members.without(used);
         (!dead.is_empty()).then_some((dead, parity))
     }
 
     /// What is left of a group's parity without some of its members, each of which is verified before it is taken out.
-    fn remaining(&self, members: &Members, leaving: u32) -> Result<Block, Vec<Loss>> {
+    fn remaining(&self, members: &Members, leaving: u32, known: &Known<'_>) -> Result<Block, Vec<Loss>> {
         let slots = self.space().slots();
         let kept = members.group().mask & !leaving;
         if kept == 0 {
             return Ok(Block::zero(slots.place.page_size.payload_len()));
         }
         let read = |pages: u32| slots.counters.parity_pages_read.add(pages.into());
-        if kept.count_ones() <= leaving.count_ones() && !wrong::is(Wrong::Unverified) {
-            read(kept.count_ones());
-            if let Ok(block) = members.sum(kept) {
+        let known =
+            |row: usize| known(members.slot(row)).filter(|page| members.is_member(row, page.reference()));
+        let unknown = |mask: u32| u32::try_from(rows(mask).filter(|row| known(*row).is_none()).count());
+        let unknown = |mask: u32| unknown(mask).unwrap_or(u32::MAX);
+        if unknown(kept) <= unknown(leaving) && !wrong::is(Wrong::Unverified) {
+            read(unknown(kept));
+            if let Ok(block) = members.sum_with(kept, &known) {
                 return Ok(block);
             }
         }
-        read(leaving.count_ones().saturating_add(1));
+        read(unknown(leaving).saturating_add(1));
         let mut block = members.block()?;
         for row in rows(if wrong::is(Wrong::Unverified) { 0 } else { leaving }) {
-            let page = match members.member(row) {
+            let page = match known(row).map_or_else(|| members.member(row), Ok) {
                 Ok(page) => page,
                 Err(loss) => members
                     .rebuild(row)
@@ -231,7 +265,12 @@ impl Draft {
     }
 
     /// Gives a group its new members and its new parity page.
-    fn regroup(&mut self, region: u32, column: usize, plan: Plan) -> Result<(), PageError> {
+    fn regroup(
+        &mut self,
+        (region, column): (u32, usize),
+        plan: Plan,
+        known: &Known<'_>,
+    ) -> Result<(), PageError> {
         let members = self.space_mut().members(region, column)?;
         let before = members.as_ref().map_or_else(Group::default, Members::group);
         let joined = plan.joined.iter().fold(0_u32, |mask, (row, _)| mask | 1 << row);
@@ -245,10 +284,10 @@ impl Draft {
         } else {
             members
         };
-        let block = self.remaining(&counted, leaving).or_else(|_| {
+        let block = self.remaining(&counted, leaving, known).or_else(|_| {
             // A dead page cannot be had back: it stays counted, and its slot is not used.
             leaving = joined & before.mask;
-            self.remaining(&counted, leaving)
+            self.remaining(&counted, leaving, known)
         });
         match block {
             Ok(block) => self.enter_group((region, column), before, leaving, block, plan),
@@ -325,14 +364,14 @@ impl Draft {
         let mut found = None;
         if !self.compact {
             if self.drafted.contains_key(&region) {
-                found = self.allocate_in(region, outside)?;
+                found = self.allocate_scrap(region, outside)?;
             }
             let mut from = self.parity_cursor;
             while found.is_none()
                 && let Some((next, _)) = self.drafted.range(from..).next()
             {
                 let next = *next;
-                found = self.allocate_in(next, if next == region { outside } else { all })?;
+                found = self.allocate_scrap(next, if next == region { outside } else { all })?;
                 from = next.saturating_add(1);
                 if found.is_none() && next != region {
                     self.parity_cursor = self.parity_cursor.max(from.min(region));
@@ -350,7 +389,7 @@ impl Draft {
     }
 
     /// Takes parity from some groups, when it is turned off.
-    fn give_up_groups(&mut self) -> Result<(), PageError> {
+    fn give_up_groups(&mut self, known: &Known<'_>) -> Result<(), PageError> {
         let mut left = 0;
         while !self.is_switched() && left < LEFT_AT_ONCE {
             let at = self.parity_state.cursor;
@@ -358,7 +397,7 @@ impl Draft {
             let column = place_of(PageId::new(at).unwrap_or_default()) % COLUMNS;
             if let Some(members) = self.space_mut().members(region, column)? {
                 let leaving = members.group().mask;
-                self.regroup(region, column, Plan { joined: Vec::new(), leaving })?;
+                self.regroup((region, column), Plan { joined: Vec::new(), leaving }, known)?;
                 left += 1;
             }
             self.parity_state.cursor = at.saturating_add(1);
@@ -406,7 +445,7 @@ impl Draft {
     fn regroup_lower(&mut self, region: u32, column: usize, leaving: u32) -> Result<bool, PageError> {
         let Some(members) = self.space_mut().members(region, column)? else { return Ok(false) };
         let before = members.group();
-        let Ok(mut block) = self.remaining(&members, leaving) else { return Ok(false) };
+        let Ok(mut block) = self.remaining(&members, leaving, &|_| None) else { return Ok(false) };
         let mut plan = Plan::default();
         if leaving == 0 {
             // One member leaves and joins again, so that the group counts as changed.

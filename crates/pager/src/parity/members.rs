@@ -93,10 +93,19 @@ impl Members {
 
     /// The XOR of members that are all there, or what is lost of them.
     pub(crate) fn sum(&self, mask: u32) -> Result<Block, Vec<Loss>> {
+        self.sum_with(mask, &|_| None)
+    }
+
+    /// As [`sum`](Self::sum); those that are `known` are not read.
+    pub(crate) fn sum_with(
+        &self,
+        mask: u32,
+        known: &dyn Fn(usize) -> Option<Page>,
+    ) -> Result<Block, Vec<Loss>> {
         let mut block = Block::zero(self.slots.place.page_size.payload_len());
         let mut losses = Vec::new();
         for row in rows(mask) {
-            match self.member(row) {
+            match known(row).map_or_else(|| self.member(row), Ok) {
                 Ok(page) => block.add(page.reference(), page.kind(), page.payload()),
                 Err(loss) => losses.push(loss),
             }

@@ -9,8 +9,9 @@
 //!   there is no write hole: what a header's parity counts is on the disk as long as that header can be used.
 //! * What changes of the parity is written with the generation that changes it: new parity pages in new slots, the
 //!   directory of groups in the pages of regions. It becomes valid with the header, as everything does.
-//! * A slot leaves in two steps: its generation frees it, and it stays a member with its bytes; a later one excludes it,
-//!   which holds it like a slot that was freed then. So what a root that somebody holds counts is not written over either.
+//! * A slot leaves in two steps: a generation frees it, and it may stay a member with its bytes; that one or a later one
+//!   excludes it, which holds it like a slot that was freed then. Roots before that have parity pages of their own, held
+//!   as long as they are: what a root that somebody holds counts is not written over.
 //! * A rebuilt page is served only if its checksum proves it.
 
 mod direct;

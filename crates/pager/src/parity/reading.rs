@@ -1,9 +1,9 @@
 //! Repair on read: a page that is not what its reference says is rebuilt from its group, proved and served.
 //!
 //! Which parity? That of the newest root counts every page that an older root leads to as well, unless its slot was
-//! excluded, which the shrinking of a file alone does while a root is held; then the parity of that root does. All roots
-//! that are held are asked, newest first. As long as a root is held, all that its parity counts is on the disk: members
-//! and parity pages that were given up since are held like any freed slot.
+//! excluded since; then the parity of that root does. All roots that are held are asked, newest first. As long as a root is
+//! held, all that its parity counts is on the disk: members and parity pages that were given up since are held like any
+//! freed slot.
 
 use keepstone_types::PageRef;
 

@@ -5,6 +5,7 @@
 //!   takes everything back.
 //! * Given away is only what is not in use, not held, not given away, and not freed by this generation.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keepstone_types::{Generation, PageId, ValueRef};
@@ -24,12 +25,14 @@ use crate::wrong::{self, Wrong};
 const REGIONS_LOOKED_AT: u32 = 16;
 /// Regions that are read from the disk for a generation that looks for room, when parity is kept.
 const REGIONS_LOADED: u32 = 16;
-/// Columns that are filled side by side.
+/// Columns that are filled side by side, at most, unless there are many pages.
 const TILE_COLUMNS: usize = 8;
 /// Free slots that a column must have to be filled up with single pages.
 pub(crate) const TILE_ROOM_MIN: u32 = 4;
 /// Free slots of a column that is as good as empty.
 const TILE_ROOM_FRESH: u32 = 24;
+/// Single pages of a generation for which a column more is filled side by side.
+const TILE_WIDENED_EACH: u32 = 16;
 /// Single pages of a generation after which empty regions are filled by rows.
 const TILE_BULK: u32 = 512;
 
@@ -58,15 +61,26 @@ impl DraftRegion {
     }
 }
 
-/// The columns to be filled of a region with so many free slots in each.
-fn tile_of(rooms: &[u32], best: u32, width: usize) -> u32 {
-    let column = rooms.iter().position(|room| *room == best).unwrap_or(0);
-    if best < TILE_ROOM_FRESH {
-        return 1 << column;
+/// Columns of a region that are filled side by side, and how many free slots each has about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tile {
+    /// Free slots of the fullest of the columns, in units of [`TILE_ROOM_MIN`]; reversed, so that the emptiest come first.
+    class: Reverse<u32>,
+    region: u32,
+    columns: u32,
+}
+
+/// The columns of a region with so much room that have enough of it.
+fn tiles_of(region: u32, room: Bitmap, tiles: &mut Vec<Tile>) {
+    let mut by_class: BTreeMap<u32, u32> = BTreeMap::new();
+    for column in 0..COLUMNS {
+        let class = room.column(column).count_ones().min(TILE_ROOM_FRESH) / TILE_ROOM_MIN;
+        if class > 0 {
+            *by_class.entry(class).or_default() |= 1 << column;
+        }
     }
-    let block = column - column % width..column - column % width + width;
-    let fresh = rooms.iter().enumerate().filter(|(at, room)| block.contains(at) && **room >= TILE_ROOM_FRESH);
-    fresh.fold(0, |open, (at, _)| open | 1 << at)
+    let of = |(class, columns)| Tile { class: Reverse(class), region, columns };
+    tiles.extend(by_class.into_iter().map(of));
 }
 
 /// The free-space map of the generation being built.
@@ -85,6 +99,8 @@ pub(crate) struct Draft {
     limit: u64,
     /// Whether slots below the end of what is written are used up first, in runs of any length.
     within: bool,
+    /// Single pages go below this slot as long as there is room.
+    below: u64,
     /// Pages of the map that shall move down.
     pub(crate) moving_regions: BTreeSet<u32>,
     pub(crate) moving_nodes: BTreeSet<NodeId>,
@@ -100,9 +116,11 @@ pub(crate) struct Draft {
     pub(crate) parity_state: ParityState,
     /// No drafted region below it has room for a parity page.
     pub(crate) parity_cursor: u32,
-    /// Where single pages go: a region, and columns of it that are filled before others.
-    tile: Option<(u32, u32)>,
-    /// No region below it has a column with room enough to begin another tile.
+    /// Where single pages go: a region, columns of it that are filled before others, and the slot that ends them.
+    tile: Option<(u32, u32, u64)>,
+    /// Those that are filled next, the last first; `None` before they were looked for.
+    tiles: Option<Vec<Tile>>,
+    /// The first region that was not looked at for tiles because it is not in memory.
     tile_cursor: u32,
     /// Single pages given away.
     singles: u32,
@@ -125,6 +143,7 @@ impl Draft {
             top: 0,
             limit: limit.max(space.written),
             within: false,
+            below: u64::MAX,
             moving_regions: BTreeSet::new(),
             moving_nodes: BTreeSet::new(),
             compact: false,
@@ -135,6 +154,7 @@ impl Draft {
             parity_state: space.parity,
             parity_cursor: 0,
             tile: None,
+            tiles: None,
             tile_cursor: 0,
             singles: 0,
             loads_left: if space.parity.mode == ParityMode::Off { u32::MAX } else { REGIONS_LOADED },
@@ -165,6 +185,10 @@ impl Draft {
 
     pub(crate) const fn keep_within(&mut self, within: bool) {
         self.within = within;
+    }
+
+    pub(crate) const fn keep_below(&mut self, slot: u64) {
+        self.below = slot;
     }
 
     /// What can be given away of a region below slot `ceiling`.
@@ -255,39 +279,86 @@ impl Draft {
     /// generation are neighbours on the disk; many pages fill whole rows.
     fn single(&mut self) -> Result<Option<PageRun>, PageError> {
         let ceiling = if self.within { self.space.written.min(self.limit) } else { self.limit };
+        let ceiling = ceiling.min(self.below);
         self.singles = self.singles.saturating_add(1);
         for fresh in [false, true] {
             if fresh {
                 self.tile = self.next_tile(ceiling)?;
             }
-            let Some((region, open)) = self.tile else { continue };
-            if let Some(place) = self.room(region, ceiling)?.and(Bitmap::columns(open)).first() {
+            let Some((region, open, end)) = self.tile else { continue };
+            if let Some(place) = self.room(region, end)?.and(Bitmap::columns(open)).first() {
                 return self.reserve((region, place, 1)).map(Some);
             }
         }
         Ok(None)
     }
 
-    /// The next columns to be filled: of a region that has a column with room enough, or of a new one.
-    fn next_tile(&mut self, ceiling: u64) -> Result<Option<(u32, u32)>, PageError> {
-        let width = if self.singles > TILE_BULK { COLUMNS } else { TILE_COLUMNS };
-        let mut next = self.next_with_room(self.tile_cursor.max(self.cursor), ceiling)?;
-        while let Some(region) = next {
-            let room = self.room(region, ceiling)?;
-            let rooms: Vec<u32> = (0..COLUMNS).map(|column| room.column(column).count_ones()).collect();
-            let best = rooms.iter().copied().max().unwrap_or(0);
-            if best >= TILE_ROOM_MIN {
-                self.tile_cursor = region;
-                return Ok(Some((region, tile_of(&rooms, best, width))));
-            }
-            self.tile_cursor = region.saturating_add(1);
-            next = self.next_with_room(self.tile_cursor, ceiling)?;
+    /// The next columns to be filled, and the slot that ends them: those with the most room within the file of the regions in
+    /// memory, then of others; then the file grows, by several columns side by side, so that it grows by few slots.
+    fn next_tile(&mut self, ceiling: u64) -> Result<Option<(u32, u32, u64)>, PageError> {
+        let width = match self.singles {
+            singles if singles > TILE_BULK => COLUMNS,
+            singles => memory_len((singles / TILE_WIDENED_EACH).into()).next_power_of_two().min(TILE_COLUMNS),
+        };
+        let within = self.space.written.min(ceiling);
+        if self.tiles.is_none() {
+            let known: Vec<u32> = self.space.loaded.range(self.cursor..).map(|(region, _)| *region).collect();
+            self.set_tiles(known, within)?;
         }
-        if self.within || part_below(self.regions, ceiling).is_empty() {
+        if let Some((region, open)) = self.next_known_tile(width, within)? {
+            return Ok(Some((region, open, within)));
+        }
+        while let Some(region) = self.next_with_room(self.tile_cursor.max(self.cursor), ceiling)? {
+            self.tile_cursor = region.saturating_add(1);
+            for (width, end) in [(width, within), (width.max(TILE_COLUMNS), ceiling)] {
+                self.set_tiles(vec![region], end)?;
+                if let Some((region, open)) = self.next_known_tile(width, end)? {
+                    // It is looked at again when these columns are full.
+                    self.tile_cursor = region;
+                    return Ok(Some((region, open, end)));
+                }
+            }
+        }
+        if self.within || self.below < u64::MAX || part_below(self.regions, ceiling).is_empty() {
             return Ok(None);
         }
-        let columns = if width == COLUMNS { u32::MAX } else { (1 << width) - 1 };
-        Ok(Some((self.regions, columns)))
+        self.tile_cursor = self.regions;
+        let columns = if width == COLUMNS { u32::MAX } else { (1 << TILE_COLUMNS) - 1 };
+        Ok(Some((self.regions, columns, ceiling)))
+    }
+
+    /// Sets what is filled next to the columns of regions that have room before a slot.
+    fn set_tiles(&mut self, regions: Vec<u32>, end: u64) -> Result<(), PageError> {
+        let mut tiles = Vec::new();
+        for region in regions {
+            tiles_of(region, self.room(region, end)?, &mut tiles);
+        }
+        tiles.sort_unstable_by(|a, b| b.cmp(a));
+        self.tiles = Some(tiles);
+        Ok(())
+    }
+
+    /// So many columns of the first tile that still has room.
+    fn next_known_tile(&mut self, width: usize, ceiling: u64) -> Result<Option<(u32, u32)>, PageError> {
+        while let Some(tile) = self.tiles.as_mut().and_then(Vec::pop) {
+            let mut open = 0_u32;
+            for column in (0..COLUMNS).filter(|column| tile.columns >> column & 1 == 1).take(width) {
+                open |= 1 << column;
+            }
+            let rest = tile.columns & !open;
+            if rest != 0
+                && let Some(tiles) = &mut self.tiles
+            {
+                tiles.push(Tile { columns: rest, ..tile });
+            }
+            let room = self.room(tile.region, ceiling)?;
+            if (0..COLUMNS)
+                .any(|column| open >> column & 1 == 1 && room.column(column).count_ones() >= TILE_ROOM_MIN)
+            {
+                return Ok(Some((tile.region, open)));
+            }
+        }
+        Ok(None)
     }
 
     /// The first region in which there are `want` slots one after the other, or the longest run of those looked at.
@@ -360,6 +431,16 @@ impl Draft {
         let within = self.space.written.min(self.limit);
         let Some(place) = self.room(region, within)?.and(among).first() else { return Ok(None) };
         Ok(Some(self.reserve((region, place, 1))?.first))
+    }
+
+    /// As [`allocate_in`](Self::allocate_in), in a column with too little room for a tile if there is one.
+    pub(crate) fn allocate_scrap(&mut self, region: u32, among: Bitmap) -> Result<Option<PageId>, PageError> {
+        let room = self.room(region, self.space.written.min(self.limit))?.and(among);
+        let scraps =
+            (0..COLUMNS).filter(|column| (1..TILE_ROOM_MIN).contains(&room.column(*column).count_ones()));
+        let scraps = Bitmap::columns(scraps.fold(0, |mask, column| mask | 1 << column));
+        let among = if room.and(scraps).is_empty() { room } else { room.and(scraps) };
+        self.allocate_in(region, among)
     }
 
     /// Pages of the map at these places move to the lowest slots there are.

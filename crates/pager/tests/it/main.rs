@@ -12,6 +12,7 @@
 mod audit;
 mod damage;
 mod file;
+mod leaving;
 mod model;
 mod open;
 mod parity;
