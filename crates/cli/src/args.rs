@@ -364,7 +364,7 @@ pub(crate) struct InitArgs {
     /// How long versions that are not the newest are kept: a time as 7d, 12h, 30m or 45s, forever, or none [default: 7d]
     #[arg(long, value_name = "DURATION|forever|none")]
     pub(crate) retention: Option<Retention>,
-    /// Whether damaged pages can be rebuilt, at 1/32 more space
+    /// Whether damaged pages can be rebuilt, at 1/32 more space [default: xor]
     #[arg(long, value_enum)]
     pub(crate) parity: Option<ParityName>,
 }

@@ -134,9 +134,9 @@ impl fmt::Display for Retention {
 #[non_exhaustive]
 pub enum Parity {
     /// It cannot: it is found and reported.
-    #[default]
     Off,
-    /// One page of each group of 33 can: the XOR of 32 pages is kept in another one.
+    /// One page of each group of 33 can: the XOR of 32 pages is kept in another one. The default.
+    #[default]
     Xor,
 }
 
@@ -376,7 +376,7 @@ impl StoreOptions {
         Self { retention: Some(retention), ..self }
     }
 
-    /// Whether a new store keeps parity of its pages. A store that is there keeps what it was made with, until
+    /// Whether a new store keeps parity of its pages: [`Parity::Xor`] unless said otherwise. A store that is there keeps what it was made with, until
     /// [`Store::set_parity`] says otherwise.
     pub fn parity(self, parity: Parity) -> Self {
         Self { parity, ..self }

@@ -151,7 +151,8 @@ pub struct DatabaseOptions {
     pub history: HistoryCoding,
     /// Bytes of a page of a new store: 4,096, 8,192 or 16,384.
     pub page_size: u32,
-    /// Whether a new store keeps parity of its pages, so that what is damaged is repaired; a store that is there says itself.
+    /// Whether a new store keeps parity of its pages, so that what is damaged is repaired: true unless said otherwise. A store
+    /// that is there says itself.
     pub parity: bool,
     /// Bytes of pages that are kept in memory; 1 MiB to 1 TiB.
     pub cache_bytes: u64,
@@ -189,7 +190,7 @@ impl Default for DatabaseOptions {
             retention: None,
             history: HistoryCoding::default(),
             page_size: 8_192,
-            parity: false,
+            parity: true,
             cache_bytes: 64 << 20,
             checkpoint: CheckpointOptions::default(),
             readers: ReaderAllowance::default(),

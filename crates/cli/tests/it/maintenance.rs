@@ -111,7 +111,12 @@ fn a_store_keeps_the_retention_it_was_made_with() {
 
 /// A store with so many nodes whose bodies have about 300 bytes.
 fn filled(count: usize) -> Cli {
-    let cli = Cli::new();
+    filled_as("xor", count)
+}
+
+fn filled_as(parity: &str, count: usize) -> Cli {
+    let cli = Cli::without_store();
+    cli.ok(["init", "--parity", parity]);
     let text = "x".repeat(300);
     let lines: String =
         (0..count).map(|n| format!("{{\"key\":\"k{n:05}\",\"body\":\"{n} {text}\"}}\n")).collect();
@@ -213,7 +218,7 @@ fn check_repairs_a_damaged_free_space_map() {
 
 #[test]
 fn damaged_rows_are_told_and_the_others_read() {
-    let cli = filled(500);
+    let cli = filled_as("off", 500);
     cli.ok(["checkpoint"]);
     flip_pages(&cli, 16, "100 xxxx");
     let run = crate::support::Run::from(cli.command(["check", "--repair"]).output().unwrap());

@@ -109,12 +109,15 @@ impl Store {
             progress(&ScrubProgress { slots: at.slots, of: at.of, findings: at.findings })
         });
         let found = found.map_err(maintenance_error)?;
+        // Readers and checkpoints beside it may have found damage, and written it again, before it came there.
+        let repaired = inner.database.stats().pages.repaired_pages.saturating_sub(before);
+        let repaired = repaired.min(found.finding_count.saturating_sub(found.unrepairable));
         Ok(ScrubReport {
             pages: found.pages,
             bytes: found.bytes,
             findings: found.findings.iter().map(ToString::to_string).collect(),
             finding_count: found.finding_count,
-            repaired: inner.database.stats().pages.repaired_pages.saturating_sub(before),
+            repaired,
             unrepairable: found.unrepairable,
             complete: found.complete,
             past_cache: found.past_cache,

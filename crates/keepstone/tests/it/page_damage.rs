@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keepstone::{Access, OpenError, ReadError, Store, StoreOptions};
+use keepstone::{Access, OpenError, Parity, ReadError, Store, StoreOptions};
 use tempfile::TempDir;
 
 use crate::assert_sound;
@@ -23,6 +23,8 @@ const HEADER_SLOTS: [usize; 4] = [1, 62, 2, 63];
 fn options() -> StoreOptions {
     StoreOptions::new()
         .page_size(4_096)
+        // What is damaged is not healed.
+        .parity(Parity::Off)
         .checkpoint_memory_bytes(0)
         .checkpoint_log_bytes(0)
         .checkpoint_age(Duration::ZERO)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use keepstone_pager::{Access, OpenError as PagesError, PageFile, PageFileOptions, PageSize};
+use keepstone_pager::{Access, OpenError as PagesError, PageFile, PageFileOptions, PageSize, Parity};
 use keepstone_types::{Generation, Lsn, StoreId, lock_rank};
 use keepstone_vfs::{IoError, Vfs, VfsExt};
 
@@ -69,7 +69,8 @@ impl RunFolder {
     }
 
     fn options(&self) -> PageFileOptions {
-        PageFileOptions::default().page_size(self.page_size).cache_bytes(CACHE_BYTES)
+        // It is gone as soon as it is folded: what rots until then is found, and not rebuilt.
+        PageFileOptions::default().page_size(self.page_size).cache_bytes(CACHE_BYTES).parity(Parity::Off)
     }
 
     /// The numbers of the files that are there.
