@@ -37,10 +37,14 @@ pub enum AuditFinding {
     #[error("page {0} can be reached and counts as free")]
     Lost(PageId),
     /// A page that parity counts, or a parity page, is not what it was when it was counted.
-    #[error("page {page}, of a parity group: {found}")]
+    #[error("page {page}, of the parity group of column {column} in region {region}: {found}")]
     Parity {
         /// Its slot.
         page: PageId,
+        /// The region of the group: slots `region` · 1,024 and the 1,023 that follow.
+        region: u32,
+        /// Its column: every 32nd slot of the region, counted from this one.
+        column: usize,
         /// What is there.
         found: String,
     },
@@ -203,8 +207,8 @@ impl Audit {
         let root = Arc::clone(&self.root);
         let verified = verify_region(space, slots, root.header(), region, own)?;
         self.report.parity_groups = self.report.parity_groups.saturating_add(verified.groups);
-        for Loss { page, found } in verified.wrong {
-            self.find(AuditFinding::Parity { page, found });
+        for (column, Loss { page, found }) in verified.wrong {
+            self.find(AuditFinding::Parity { page, region, column, found });
         }
         for page in verified.uncounted {
             self.find(AuditFinding::Uncounted(page));

@@ -20,8 +20,9 @@ use crate::space::Space;
 pub(crate) struct Verified {
     /// Groups that were added up.
     pub(crate) groups: u64,
-    /// The page of each group that is not what it must be, or the parity page where only the sum is wrong; and what is there.
-    pub(crate) wrong: Vec<Loss>,
+    /// Column of each group that is wrong; the page that is not what it must be, or the parity page where only the sum is wrong;
+    /// and what is there.
+    pub(crate) wrong: Vec<(usize, Loss)>,
     /// Slots in use that no parity counts, although all of the file is to be counted.
     pub(crate) uncounted: Vec<PageId>,
 }
@@ -42,7 +43,7 @@ pub(crate) fn verify_region(
             verified.groups = verified.groups.saturating_add(1);
             // A repair may be under way, so what is wrong is read once more.
             let add_up = || add_up(slots, (region, column), group, parity);
-            verified.wrong.extend(add_up().or_else(|_| add_up()).err());
+            verified.wrong.extend(add_up().or_else(|_| add_up()).err().map(|loss| (column, loss)));
         }
     }
     let state = header.parity;

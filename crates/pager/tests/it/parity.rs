@@ -424,7 +424,11 @@ fn an_audit_adds_up_every_group() {
         let is_live = live.iter().any(|(at, _)| at.page.get() == slot as u64);
         let kind = whole[slot * PAGE + 14];
         let named = |finding: &AuditFinding| match finding {
-            AuditFinding::Parity { page, .. } => page.get() == slot as u64,
+            AuditFinding::Parity { page, region, column, .. } => {
+                // A member names its own group; a parity page that of its members.
+                let own = (slot as u32 / 1_024, slot % 32);
+                page.get() == slot as u64 && ((*region, *column) == own) == is_live
+            }
             _ => false,
         };
         members += u64::from(is_live);
