@@ -376,8 +376,8 @@ impl StoreOptions {
         Self { retention: Some(retention), ..self }
     }
 
-    /// Whether a new store keeps parity of its pages: [`Parity::Xor`] unless said otherwise. A store that is there keeps what it was made with, until
-    /// [`Store::set_parity`] says otherwise.
+    /// Whether a new store keeps parity of its pages: [`Parity::Xor`] unless said otherwise. A store that is there keeps what it
+    /// was made with, until [`Store::set_parity`] says otherwise.
     pub fn parity(self, parity: Parity) -> Self {
         Self { parity, ..self }
     }

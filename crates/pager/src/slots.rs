@@ -93,16 +93,9 @@ impl Slots {
     /// Writes zeros to the slots from `from` to before `to`.
     pub(crate) fn write_zeros(&self, from: u64, to: u64) -> Result<(), IoError> {
         let size = u64::from(self.place.page_size.bytes());
-        let step = disk_len(TRANSFER_MAX).checked_div(size).unwrap_or(1).max(1);
-        let mut at = from;
-        let mut zeros = Vec::new();
-        while at < to {
-            let slots = step.min(to.saturating_sub(at));
-            zeros.resize(usize::try_from(slots.saturating_mul(size)).unwrap_or(TRANSFER_MAX), 0);
-            self.file.write_all_at(&zeros, at.saturating_mul(size))?;
-            self.counters.written_bytes.add(disk_len(zeros.len()));
-            at = at.saturating_add(slots);
-        }
+        let (from, to) = (from.saturating_mul(size), to.saturating_mul(size));
+        self.file.write_zeros(from, to)?;
+        self.counters.written_bytes.add(to.saturating_sub(from));
         Ok(())
     }
 

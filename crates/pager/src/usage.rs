@@ -2,7 +2,7 @@
 
 use crate::error::PageError;
 use crate::file::PageFile;
-use crate::header::is_fixed;
+use crate::header::{FIXED_END, is_fixed};
 use crate::layout::disk_len;
 use crate::space::Space;
 use crate::sync::Arc;
@@ -45,7 +45,7 @@ impl PageFile {
         let mut space = Space::of(Arc::clone(&self.inner.slots), header, header.slots);
         let (regions, nodes) = space.map_pages()?;
         let entries = || regions.iter().map(|(_, at)| at).chain(nodes.iter().map(|(_, at)| at));
-        let fixed = (0..header.slots.min(64)).filter(|slot| is_fixed(*slot)).count();
+        let fixed = (0..FIXED_END.min(header.slots)).filter(|slot| is_fixed(*slot)).count();
         let map = disk_len(entries().count()).saturating_add(disk_len(fixed));
         let twins = disk_len(entries().filter(|(_, twin)| twin.is_some()).count());
         let mut parity = 0_u64;

@@ -108,14 +108,10 @@ impl PageWriter {
     fn keep_parity(&mut self) -> Result<(), PageError> {
         let draft = self.draft.as_mut().ok_or(PageError::WriterBusy)?;
         let Inner { cache, slots, .. } = &*self.inner;
-        let written = draft.space().written();
-        let within = if draft.keeps_parity() {
-            PageId::new(written).unwrap_or(PageId::MAX)
-        } else {
-            PageId::default()
-        };
+        let written = if draft.keeps_parity() { draft.space().written() } else { 0 };
+        let end = PageId::new(written).unwrap_or(PageId::MAX);
         let within: Vec<(PageId, ValueRef)> =
-            self.pages.range(..within).map(|(page, new)| (*page, new.slot.clone())).collect();
+            self.pages.range(..end).map(|(page, new)| (*page, new.slot.clone())).collect();
         let pages = self.pages.values().map(|new| &new.page);
         let keep = || draft.keep_parity(pages, &|slot| cache.peek(slot));
         if within.len() < BESIDE_MIN {

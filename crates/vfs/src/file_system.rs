@@ -213,29 +213,15 @@ pub trait VfsFile: Send + Sync + Debug {
     /// # Errors
     /// As [`write_at`](VfsFile::write_at). The file may have grown by a part.
     fn allocate(&self, from: u64, to: u64) -> Result<(), IoError> {
-        write_zeros(self, from, to)
+        self.write_zeros(from, to)
     }
 
     /// The path under which the file was opened.
     fn path(&self) -> &Path;
 }
 
-/// Bytes that are written at once where room is taken with zeros.
+/// Bytes of zeros that are written at once.
 const ZEROS_LEN: u64 = 1 << 20;
-
-/// Overwrites the bytes from `from` to before `to` with zeros.
-pub(crate) fn write_zeros<F: VfsFile + ?Sized>(file: &F, from: u64, to: u64) -> Result<(), IoError> {
-    let step = ZEROS_LEN.min(to.saturating_sub(from));
-    let zeros = vec![0; usize::try_from(step).unwrap_or_default()];
-    let mut at = from;
-    while at < to {
-        let left = usize::try_from(to.saturating_sub(at)).unwrap_or(usize::MAX);
-        let part = zeros.get(..left).unwrap_or(&zeros);
-        file.write_all_at(part, at)?;
-        at = at.saturating_add(step);
-    }
-    Ok(())
-}
 
 /// Convenience on any [`VfsFile`].
 pub trait VfsFileExt: VfsFile {
@@ -279,6 +265,22 @@ pub trait VfsFileExt: VfsFile {
                 return Err(IoError::no_progress(self.path(), at));
             }
             done = done.saturating_add(put);
+        }
+        Ok(())
+    }
+
+    /// Overwrites the bytes from `from` to before `to` with zeros.
+    ///
+    /// # Errors
+    /// As [`write_all_at`](VfsFileExt::write_all_at).
+    fn write_zeros(&self, from: u64, to: u64) -> Result<(), IoError> {
+        let step = ZEROS_LEN.min(to.saturating_sub(from));
+        let zeros = vec![0; usize::try_from(step).unwrap_or_default()];
+        let mut at = from;
+        while at < to {
+            let left = usize::try_from(to.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.write_all_at(zeros.get(..left).unwrap_or(&zeros), at)?;
+            at = at.saturating_add(step);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{IoError, IoOperation, LockError};
 use crate::file_system::{
-    DirEntry, EntryKind, OpenMode, OpenOptions, Vfs, VfsFile, VfsLock, Volume, WriteMode, write_zeros,
+    DirEntry, EntryKind, OpenMode, OpenOptions, Vfs, VfsFile, VfsFileExt as _, VfsLock, Volume, WriteMode,
 };
 use crate::lock_registry::{Claim, LockRegistry};
 
@@ -207,7 +207,7 @@ impl VfsFile for OsFile {
         }
         match retry_interrupted(|| take_blocks(&self.file, from, len)) {
             // This file system, or this system, cannot take blocks without writing them.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(self, from, to),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.write_zeros(from, to),
             done => done.map_err(self.failed(IoOperation::Write)),
         }
     }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use keepstone::{
-    Access, Direction, Fingerprint, MemoryVfs, NodePatch, Parity, Read, ReadError, ScrubOptions, ScrubReport,
-    Store, StoreOptions,
+    Access, Direction, Fingerprint, MemoryVfs, NodePatch, OpenError, Parity, Read, ReadError, ScrubOptions,
+    ScrubReport, Store, StoreOptions,
 };
 use keepstone_vfs::{OpenOptions, Vfs, VfsFileExt};
 
@@ -158,8 +158,12 @@ fn open(vfs: &MemoryVfs) -> Store {
 }
 
 fn open_as(vfs: &MemoryVfs, options: &StoreOptions) -> Store {
+    try_open(vfs, options).unwrap()
+}
+
+fn try_open(vfs: &MemoryVfs, options: &StoreOptions) -> Result<Store, OpenError> {
     let disk = Disk { vfs: Arc::new(vfs.clone()), ..Disk::new() };
-    disk.open_as(options).unwrap()
+    disk.open_as(options)
 }
 
 /// Whether a finding says that a page is damaged.
@@ -313,7 +317,7 @@ fn two_losses_of_a_group_are_named_and_the_rest_is_read() {
             page[1_000] ^= 1;
             put_slot(&vfs, *second, &page);
             let damaged_bytes = pages_of(&vfs);
-            let store = match (Disk { vfs: Arc::new(vfs.clone()), ..Disk::new() }).open_as(&options()) {
+            let store = match try_open(&vfs, &options()) {
                 Ok(store) => store,
                 Err(error) => {
                     // Both are needed to open the store.

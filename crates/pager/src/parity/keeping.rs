@@ -59,7 +59,7 @@ impl Lately {
 
     /// Slots that shall be free or about to be.
     const fn wanted(self) -> u64 {
-        (self.pages.saturating_mul(2).saturating_add(64)).saturating_add(self.reserved)
+        self.pages.saturating_mul(2).saturating_add(64).saturating_add(self.reserved)
     }
 }
 
@@ -239,10 +239,13 @@ impl Draft {
             return Ok(Block::zero(slots.place.page_size.payload_len()));
         }
         let read = |pages: u32| slots.counters.parity_pages_read.add(pages.into());
-        let known =
-            |row: usize| known(members.slot(row)).filter(|page| members.is_member(row, page.reference()));
-        let unknown = |mask: u32| u32::try_from(rows(mask).filter(|row| known(*row).is_none()).count());
-        let unknown = |mask: u32| unknown(mask).unwrap_or(u32::MAX);
+        let in_memory: BTreeMap<usize, Page> = rows(members.group().mask)
+            .filter_map(|row| Some((row, known(members.slot(row))?)))
+            .filter(|(row, page)| members.is_member(*row, page.reference()))
+            .collect();
+        let known = |row: usize| in_memory.get(&row).cloned();
+        let unknown =
+            |mask: u32| (mask & !in_memory.keys().fold(0, |mask, row| mask | 1 << row)).count_ones();
         if unknown(kept) <= unknown(leaving) && !wrong::is(Wrong::Unverified) {
             read(unknown(kept));
             if let Ok(block) = members.sum_with(kept, &known) {

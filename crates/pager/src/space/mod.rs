@@ -7,7 +7,7 @@
 //! * Slots that this process's generations freed are in memory, region included; those that the last generation of the
 //!   process before freed are found in the region's page (pending) when it is first read.
 //! * No region below `hint` has a slot that can be given away.
-//! * The blocks of all slots below `written` are written, but for as many as `holes` counts.
+//! * The blocks of all slots below `written` are the file's, but for as many as `holes` counts.
 
 mod draft;
 mod placing;
@@ -223,7 +223,7 @@ impl Space {
         self.written
     }
 
-    /// The blocks of all slots below `end` are written now.
+    /// The blocks of all slots below `end` are the file's now.
     pub(crate) fn note_written(&mut self, end: u64) {
         self.written = self.written.max(end);
     }
