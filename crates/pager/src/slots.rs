@@ -7,6 +7,7 @@ use crate::error::PageError;
 use crate::layout::{Place, SlotBytes, disk_len};
 use crate::page::{Page, PageRun};
 use crate::parity::Repairs;
+use crate::region::REGION_SLOTS;
 use crate::stats::Counters;
 use crate::sync::Arc;
 
@@ -88,6 +89,14 @@ impl Slots {
             rest = after;
         }
         Ok(())
+    }
+
+    /// The slot before which a rebuilt page may be written: a region behind the end of the file. So a file that was cut
+    /// gets back what can be rebuilt, and a header that says any length does not make the file grow to it.
+    pub(crate) fn repairable_end(&self) -> u64 {
+        let len = self.file.len().unwrap_or(0);
+        let slots = len.checked_div(self.place.page_size.bytes().into()).unwrap_or(0);
+        slots.saturating_add(REGION_SLOTS)
     }
 
     /// Writes zeros to the slots from `from` to before `to`.

@@ -84,7 +84,12 @@ impl Inner {
             return;
         }
         let mut written = Vec::new();
+        let end = self.slots.repairable_end();
         for waiting in waiting.into_values() {
+            if waiting.at.page.get() >= end {
+                self.counters().failed_repairs.add(1);
+                continue;
+            }
             let live =
                 wrong::is(Wrong::RepairDeadPage) || space.is_meant(&waiting.what, waiting.at, &waiting.bytes);
             if !live || self.is_there(&waiting) {
