@@ -3,8 +3,8 @@
 //! **Concept.** A tree is a [`TreeRoot`]: a reference to a page that leads to all others, each reference proving the content
 //! of its page. [`merge`] makes a new root from an old one and sorted edits; a [`Builder`] makes one from rows in order. Both
 //! write pages of one generation through [`PageWrite`](keepstone_pager::PageWrite) and free what the new tree does without.
-//! [`Tree`] and [`Cursor`] read through [`PageRead`](keepstone_pager::PageRead). Values longer than a quarter of a page have
-//! pages of their own, a [`Chain`]; a row can hand its chain to another row.
+//! [`Tree`] and [`Cursor`] read through [`PageRead`](keepstone_pager::PageRead). Values longer than two sevenths of a page
+//! ([`inline_len_max`]) have pages of their own, a [`Chain`]; a row can hand its chain to another row.
 //!
 //! **Guarantees.** A page is written once, when everything below it is, and never changed. A root can be read as long as the
 //! pages of its generation are kept. Bytes that are read are not trusted, though their checksum is right: damage is an error
@@ -66,7 +66,9 @@ pub use builder::Builder;
 pub use chain::{CHAIN_HEAD_LEN, Chain};
 pub use cursor::Cursor;
 pub use error::TreeError;
-pub use limits::{Fill, HEIGHT_MAX, PAYLOAD_LEN_MAX, PAYLOAD_LEN_MIN, VALUE_LEN_MAX, key_len_max};
+pub use limits::{
+    Fill, HEIGHT_MAX, PAYLOAD_LEN_MAX, PAYLOAD_LEN_MIN, VALUE_LEN_MAX, inline_len_max, key_len_max,
+};
 pub use merge::merge;
 pub use relocate::{free_tree, relocate, relocate_without_values};
 pub use root::TreeRoot;

@@ -23,9 +23,20 @@ pub const fn key_len_max(payload_len: usize) -> usize {
     payload_len / 5
 }
 
-/// The longest value that stands in a leaf; longer ones have pages of their own.
-pub(crate) const fn inline_len_max(payload_len: usize) -> usize {
-    payload_len / 4
+/// The longest value that stands in a leaf; longer ones have pages of their own. Two sevenths of the payload, so that three
+/// vectors of 2,048 bytes share a page of 8 KiB; on small pages what two rows with the longest keys leave.
+#[must_use]
+pub const fn inline_len_max(payload_len: usize) -> usize {
+    let row = payload_len.saturating_sub(leaf::HEADER_LEN) / 2;
+    let room = row.saturating_sub(key_cost_max(payload_len)).saturating_sub(VALUE_LEN_LEN);
+    let most = payload_len / 7 * 2;
+    if most < room { most } else { room }
+}
+
+/// Bytes that the longest key takes in a page.
+const fn key_cost_max(payload_len: usize) -> usize {
+    let len = key_len_max(payload_len);
+    HEAD_LEN + OFFSET_LEN + varint_len(len as u64) + len.saturating_sub(HEAD_LEN)
 }
 
 /// From this length on, a value that is handed out shares the memory of its page instead of being copied.
@@ -44,8 +55,7 @@ const VALUE_LEN_LEN: usize = varint_len(VALUE_LEN_MAX << 1 | 1);
 const _: () = {
     let mut payload_len = PAYLOAD_LEN_MIN;
     while payload_len <= PAYLOAD_LEN_MAX {
-        let key_len = key_len_max(payload_len);
-        let key = HEAD_LEN + OFFSET_LEN + varint_len(key_len as u64) + key_len.saturating_sub(HEAD_LEN);
+        let key = key_cost_max(payload_len);
         let inline_len = inline_len_max(payload_len);
         let inline = varint_len((inline_len as u64) << 1) + inline_len;
         let chain = VALUE_LEN_LEN + chain::CELL_LEN;
@@ -56,6 +66,7 @@ const _: () = {
             "an inner page holds four children"
         );
         assert!(inline_len > chain::CHAIN_HEAD_LEN, "a value in pages of its own is longer than its head");
+        assert!(inline_len >= payload_len / 4, "a value of a quarter stands in a leaf");
         payload_len += 1;
     }
 };

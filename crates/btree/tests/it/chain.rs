@@ -1,6 +1,8 @@
 //! Values in pages of their own.
 
-use keepstone_btree::{Builder, Fill, NewValue, Prefix, Stored, Tree, TreeRoot, VALUE_LEN_MAX, free_tree};
+use keepstone_btree::{
+    Builder, Fill, NewValue, Prefix, Stored, Tree, TreeRoot, VALUE_LEN_MAX, free_tree, inline_len_max,
+};
 use keepstone_pager::{MemoryPages, PageKind};
 use keepstone_types::ValueRef;
 
@@ -14,13 +16,14 @@ fn values_of_every_length_are_read_back_whatever_runs_there_are() {
         for run_max in [1, 2, 3, 7, u32::MAX] {
             let mut pages = Watched::new(payload, run_max);
             let mut random = Random(5);
-            let edges = [0, 15, 16, 17, payload / 4 - 1, payload / 4, payload / 4 + 1];
+            let edges =
+                [0, 15, 16, 17].into_iter().chain((0..3).map(|more| inline_len_max(payload) - 1 + more));
             let pages_full = (1..6).flat_map(|count| {
                 let full = count * (payload - 28);
                 [full - 49, full - 48, full - 24, full - 23, full, full + 1]
             });
             let mut rows = Model::new();
-            for len in edges.into_iter().chain(pages_full).chain([200_000]) {
+            for len in edges.chain(pages_full).chain([200_000]) {
                 rows.insert(format!("{len:08}").into_bytes(), random.bytes(len));
             }
             let root = build(&mut pages, &rows);

@@ -1,10 +1,15 @@
 //! The longest keys and values, on every size of page.
 
-use keepstone_btree::{Fill, NewValue, Tree, TreeError, key_len_max};
+use keepstone_btree::{Fill, NewValue, Tree, TreeError, inline_len_max, key_len_max};
 use keepstone_pager::MemoryPages;
 use keepstone_types::ValueRef;
 
 use crate::support::{ALL_PAYLOADS, Model, apply, check_live, pages_of, put, rows_of};
+
+#[test]
+fn vectors_of_2048_bytes_stand_in_the_leaves_of_pages_of_8_kib() {
+    assert_eq!([4_056, 8_152, 16_344].map(inline_len_max), [1_158, 2_328, 4_668]);
+}
 
 #[test]
 fn the_longest_keys_and_inline_values_make_a_sound_tree() {
@@ -18,7 +23,7 @@ fn the_longest_keys_and_inline_values_make_a_sound_tree() {
             let mut key = vec![b'k'; key_len_max(payload)];
             let at = if number & 1 == 0 { 0 } else { key.len() - 4 };
             key[at..at + 4].copy_from_slice(&number.to_be_bytes());
-            let value = vec![1; payload / 4 + usize::from(number & 2 == 0)];
+            let value = vec![1; inline_len_max(payload) + usize::from(number & 2 == 0)];
             root = apply(&mut pages, root, &[put(&key, &value)]);
             model.insert(key, value);
         }

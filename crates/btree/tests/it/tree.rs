@@ -1,6 +1,6 @@
 //! Looking at values where they stand.
 
-use keepstone_btree::{Stored, Tree};
+use keepstone_btree::{Stored, Tree, inline_len_max};
 use keepstone_pager::MemoryPages;
 
 use crate::support::{Model, Random, build};
@@ -9,7 +9,7 @@ const PAYLOAD: usize = 4_056;
 
 #[test]
 fn a_value_is_looked_at_where_it_stands_and_only_a_large_one_shares_its_page() {
-    let (shared_min, inline_max) = (PAYLOAD / 8, PAYLOAD / 4);
+    let (shared_min, inline_max) = (PAYLOAD / 8, inline_len_max(PAYLOAD));
     let mut rows = Model::new();
     for len in [0, 1, 17, shared_min - 1, shared_min, inline_max, inline_max + 1, 20_000] {
         rows.insert(format!("{len:08}").into_bytes(), Random(7).bytes(len));
