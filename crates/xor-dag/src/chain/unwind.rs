@@ -1,7 +1,7 @@
 //! Reads one entry of a chain: from its row towards newer ones to a keyframe, and back by decoding.
 
 use super::{ChainError, ChainLength};
-use crate::delta::{decode_into, inspect};
+use crate::delta::{DeltaError, DeltaInfo, decode_into, inspect, is_within, proved, verified, yield_result};
 
 /// What has to be pushed next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Need {
 #[derive(Debug)]
 pub struct Unwind<R> {
     length: ChainLength,
-    rows: Vec<R>,
+    rows: Vec<(R, DeltaInfo)>,
     is_complete: bool,
     spare: Vec<u8>,
 }
@@ -77,7 +77,7 @@ impl<R: AsRef<[u8]>> Unwind<R> {
             let (length, max) = (entry.saturating_add(2), usize::from(self.length.get()));
             return Err(ChainError::ChainTooLong { length, max });
         }
-        self.rows.push(row);
+        self.rows.push((row, info));
         self.is_complete = info.form.is_whole();
         Ok(if self.is_complete { Need::Nothing } else { Need::Newer })
     }
@@ -96,38 +96,73 @@ impl<R: AsRef<[u8]>> Unwind<R> {
         out: &mut Vec<u8>,
     ) -> Result<(), ChainError> {
         out.clear();
-        let mut rows = self.rows.iter().enumerate().rev();
         let newest = newest.filter(|_| !self.is_complete);
-        match (newest, rows.next()) {
-            (Some(value), None) => out.extend_from_slice(value),
-            (None, None) => return Err(ChainError::NoKeyframe { length: 0 }),
-            (None, Some(_)) if !self.is_complete => {
+        match (newest, self.rows.is_empty()) {
+            (Some(value), true) => {
+                out.extend_from_slice(value);
+                return Ok(());
+            }
+            (None, _) if !self.is_complete => {
                 return Err(ChainError::NoKeyframe { length: self.rows.len() });
             }
-            (base, Some((entry, row))) => step(entry, row, base, max_len, out)?,
+            _ => {}
         }
-        for (entry, row) in rows {
+        // Which row is wrong is looked for only when one is.
+        if self.quickly(newest, max_len, out).is_ok() {
+            return Ok(());
+        }
+        self.step_by_step(newest, max_len, out)
+    }
+
+    /// Holds against their checksums what the chain begins with and what it ends with; between them, that each row names
+    /// the result before it as its base. (A wrong value between them that leads to the right one is not noticed. Who
+    /// checks a store decodes each row by itself.)
+    fn quickly(
+        &mut self,
+        newest: Option<&[u8]>,
+        max_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DeltaError> {
+        let mut result = None;
+        for (row, info) in self.rows.iter().rev() {
+            is_within(*info, max_len)?;
+            let row = row.as_ref();
+            let payload = row.len().checked_sub(info.payload_length).and_then(|head| row.get(head..));
             std::mem::swap(&mut self.spare, out);
-            step(entry, row, Some(&self.spare), max_len, out)?;
+            out.clear();
+            let base = match info.base {
+                None => &[],
+                expected if expected == result => self.spare.as_slice(),
+                Some(expected) => {
+                    verified(expected, if result.is_none() { newest } else { Some(&self.spare) })?
+                }
+            };
+            yield_result(*info, payload.unwrap_or_default(), base, out)?;
+            result = Some(info.result);
+        }
+        result.map_or(Ok(()), |result| proved(result, out))
+    }
+
+    fn step_by_step(
+        &mut self,
+        newest: Option<&[u8]>,
+        max_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ChainError> {
+        for (step, (entry, (row, _))) in self.rows.iter().enumerate().rev().enumerate() {
+            std::mem::swap(&mut self.spare, out);
+            let base = if step == 0 { newest } else { Some(self.spare.as_slice()) };
+            decode_into(row.as_ref(), base, out, max_len)
+                .map_err(|source| ChainError::Entry { entry, source })?;
         }
         Ok(())
     }
 }
 
-fn step(
-    entry: usize,
-    row: &impl AsRef<[u8]>,
-    base: Option<&[u8]>,
-    max_len: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), ChainError> {
-    decode_into(row.as_ref(), base, out, max_len).map_err(|source| ChainError::Entry { entry, source })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delta::{DeltaError, Encoder};
+    use crate::delta::{DeltaError, Encoder, ValueInfo, forge};
 
     fn delta(base: Option<&[u8]>, result: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -165,5 +200,37 @@ mod tests {
         unwind.value(Some(b"not looked at"), 100, &mut out).unwrap();
         assert_eq!(out, values[0]);
         assert!(matches!(unwind.value(None, 60, &mut out), Err(ChainError::Entry { entry: 1, .. })));
+    }
+
+    #[test]
+    fn a_row_that_leads_elsewhere_is_named_though_its_seal_is_right() {
+        // Each change is in a place of its own, so that no later one puts a wrong one right.
+        let changed = |value: &[u8], place: usize| {
+            let mut changed = value.to_vec();
+            changed[place * 20..][..9].fill(b'x');
+            changed
+        };
+        let mut values = vec![vec![7; 600]];
+        (0..4).for_each(|place| values.push(changed(&values[place], place)));
+        let rows: Vec<Vec<u8>> = values.windows(2).map(|pair| delta(Some(&pair[1]), &pair[0])).collect();
+        for wrong in 0..rows.len() {
+            // The payload of another change, behind a head that says this one.
+            let (base, result) = (&values[wrong + 1], &values[wrong]);
+            let other = delta(Some(base), &changed(result, 25));
+            let info = inspect(&other).unwrap();
+            let payload = &other[other.len() - info.payload_length..];
+            let mut rows = rows.clone();
+            rows[wrong] = forge::delta(info.form, base, ValueInfo::of(result), payload);
+            let mut unwind = Unwind::new(ChainLength::new(9).unwrap());
+            for row in &rows {
+                assert_eq!(unwind.push(row), Ok(Need::Newer));
+            }
+            let mut out = Vec::new();
+            let found = unwind.value(Some(&values[4]), 1_000, &mut out);
+            let Err(ChainError::Entry { entry, source: DeltaError::WrongResult { .. } }) = found else {
+                panic!("{found:?}");
+            };
+            assert_eq!((entry, out.as_slice()), (wrong, &[][..]));
+        }
     }
 }

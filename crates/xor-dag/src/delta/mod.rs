@@ -199,38 +199,54 @@ pub fn decode_into(
 
 fn decode(delta: &[u8], base: Option<&[u8]>, out: &mut Vec<u8>, max_len: usize) -> Result<(), DeltaError> {
     let (info, payload) = head::open(delta)?;
-    let length = info.result.length;
-    let len = memory_len(length);
-    if len > max_len {
-        return Err(DeltaError::TooLong { length, max: max_len });
-    }
+    is_within(info, max_len)?;
     let base = match info.base {
         Some(expected) => verified(expected, base)?,
         None => &[],
     };
-    match info.form {
+    yield_result(info, payload, base, out)?;
+    proved(info.result, out)
+}
+
+/// Fails when the result has more than so many bytes.
+pub(crate) fn is_within(info: DeltaInfo, max: usize) -> Result<(), DeltaError> {
+    let length = info.result.length;
+    if memory_len(length) <= max { Ok(()) } else { Err(DeltaError::TooLong { length, max }) }
+}
+
+/// Appends to an empty `out` what a payload yields, of the length that the head says; whether it is the result is still
+/// to be [`proved`]. `base` is the one that the head names.
+pub(crate) fn yield_result(
+    info: DeltaInfo,
+    payload: &[u8],
+    base: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DeltaError> {
+    let (form, len) = (info.form, memory_len(info.result.length));
+    match form {
         Form::Whole => out.extend_from_slice(payload),
         Form::WholeLz4 => whole::decompress(payload, len, out)?,
         Form::Runs => runs::decode(payload, base, len, out)?,
         Form::Words | Form::Bits if base.len() != len => {
-            let what = "a result as long as its base";
-            return Err(DeltaError::Malformed { form: info.form, what });
+            return Err(DeltaError::Malformed { form, what: "a result as long as its base" });
         }
         Form::Words => sparse::decode_words(payload, base, out)?,
         Form::Bits => sparse::decode_bits(payload, base, out)?,
         Form::Copies => copies::decode(payload, base, len, out)?,
     }
-    if out.len() != len {
-        return Err(DeltaError::Malformed {
-            form: info.form,
-            what: "a result of the length that the head says",
-        });
+    if out.len() == len {
+        return Ok(());
     }
-    let (found, expected) = (checksum(out), info.result.checksum);
+    Err(DeltaError::Malformed { form, what: "a result of the length that the head says" })
+}
+
+/// Fails unless these are the bytes that were encoded.
+pub(crate) fn proved(expected: ValueInfo, result: &[u8]) -> Result<(), DeltaError> {
+    let (found, expected) = (checksum(result), expected.checksum);
     if found == expected { Ok(()) } else { Err(DeltaError::WrongResult { expected, found }) }
 }
 
-fn verified(expected: ValueInfo, base: Option<&[u8]>) -> Result<&[u8], DeltaError> {
+pub(crate) fn verified(expected: ValueInfo, base: Option<&[u8]>) -> Result<&[u8], DeltaError> {
     let ValueInfo { length, checksum } = expected;
     let base = base.ok_or(DeltaError::BaseMissing { length, checksum })?;
     let found = ValueInfo::of(base);
@@ -238,8 +254,8 @@ fn verified(expected: ValueInfo, base: Option<&[u8]>) -> Result<&[u8], DeltaErro
         return Ok(base);
     }
     Err(DeltaError::WrongBase {
-        expected_length: length,
-        expected_checksum: checksum,
+        expected_length: expected.length,
+        expected_checksum: expected.checksum,
         found_length: found.length,
         found_checksum: found.checksum,
     })

@@ -7,7 +7,7 @@
 use keepstone_types::layout::{disk_len, memory_len};
 use keepstone_types::wire::{Reader, put_varint};
 
-use super::rice::{GapReader, GapWriter, plan};
+use super::rice::{GapWriter, for_positions, plan};
 use super::{DeltaError, Form};
 use crate::parity::xor_into;
 
@@ -96,7 +96,7 @@ pub(crate) fn encode_words(changed: Changed, width: usize, base: &[u8], result: 
     for (_, (base, result)) in different() {
         out.extend(base.iter().zip(result).map(|(base, result)| base ^ result));
     }
-    let mut places = GapWriter::new(out, low_bits);
+    let mut places = GapWriter::new(out, low_bits, count);
     for (place, _) in different() {
         places.put(disk_len(place));
     }
@@ -108,7 +108,7 @@ pub(crate) fn encode_bits(changed: Changed, base: &[u8], result: &[u8], out: &mu
     let low_bits = plan(changed.bits, result.len().saturating_mul(8)).0;
     out.push(low_bits);
     put_varint(out, disk_len(changed.bits));
-    let mut places = GapWriter::new(out, low_bits);
+    let mut places = GapWriter::new(out, low_bits, changed.bits);
     let mut put = |first: usize, mut word: u64| {
         while word != 0 {
             places.put(disk_len(first).saturating_mul(8).saturating_add(u64::from(word.trailing_zeros())));
@@ -139,18 +139,15 @@ fn places_head(reader: &mut Reader<'_>, form: Form) -> Result<(u8, usize), Delta
 }
 
 /// Runs `change` at each of the places that `code` holds.
+#[inline]
 fn for_places(
     form: Form,
     code: &[u8],
     (low_bits, count): (u8, usize),
     mut change: impl FnMut(usize) -> Option<()>,
 ) -> Result<(), DeltaError> {
-    let mut places = GapReader::new(code, low_bits).ok_or(malformed(form, "at most 32 low bits"))?;
-    for _ in 0..count {
-        let place = places.next().ok_or(malformed(form, "as many places as counted"))?;
-        change(memory_len(place)).ok_or(malformed(form, "places within the value"))?;
-    }
-    if places.is_finished() { Ok(()) } else { Err(malformed(form, "zeros behind the last place")) }
+    for_positions(code, low_bits, count, |place| change(memory_len(place)))
+        .map_err(|wrong| malformed(form, wrong.expected()))
 }
 
 /// Appends the result to an empty `out`.
@@ -259,8 +256,8 @@ mod tests {
         assert_eq!(bits(&[]), "low bits and a count");
         assert_eq!(bits(&[33, 0]), "at most 32 low bits");
         assert_eq!(bits(&[0, 2, 1]), "as many places as counted");
-        assert_eq!(bits(&[4, 1, 1 | 1 << 1, 0]), "zeros behind the last place");
-        assert_eq!(bits(&[4, 1, 0b10]), "places within the value");
+        assert_eq!(bits(&[4, 1, 1, 1, 0]), "zeros behind the last place");
+        assert_eq!(bits(&[4, 1, 0, 0b10]), "places within the value");
         let words = |payload: &[u8]| what(decode_words(payload, &[0; 2], &mut Vec::new()));
         assert_eq!(words(&[]), "a width");
         assert_eq!(words(&[3, 0, 0]), "a width of 1, 2, 4 or 8 that divides the length");
