@@ -2,6 +2,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 pub(crate) use keepstone_types::layout::{Field, disk_len, is_zero, memory_len};
+pub(crate) use keepstone_types::wire::varint_len;
 
 /// A length or an offset within a page as it is stored. Pages have fewer than 2^16 bytes.
 pub(crate) fn page_len(len: usize) -> u16 {
@@ -22,17 +23,6 @@ pub(crate) fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut reader = keepstone_types::wire::Reader::new(bytes);
     let value = reader.varint().ok()?;
     Some((value, reader.rest()))
-}
-
-/// Bytes of a number in LEB128 form.
-pub(crate) const fn varint_len(value: u64) -> usize {
-    let mut rest = value >> 7;
-    let mut len: usize = 1;
-    while rest > 0 {
-        rest >>= 7;
-        len = len.saturating_add(1);
-    }
-    len
 }
 
 #[cfg(test)]

@@ -158,6 +158,18 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
+/// Bytes that [`put_varint`] appends for `value`.
+#[must_use]
+pub const fn varint_len(value: u64) -> usize {
+    let mut rest = value >> 7;
+    let mut len: usize = 1;
+    while rest > 0 {
+        rest >>= 7;
+        len = len.saturating_add(1);
+    }
+    len
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,6 +11,7 @@ use keepstone_types::layout::{disk_len, memory_len};
 use super::matcher::Copied;
 use super::numbers::{Number, Tree};
 use super::range_coder::{BitCoder, RangeDecoder, RangeEncoder};
+use super::way::{Place, RESERVE_MAX, Source, Way, copy};
 use super::{DeltaError, Form};
 
 /// Groups of bytes under which the next one is modelled.
@@ -18,26 +19,6 @@ const CONTEXTS: usize = 8;
 
 /// New bytes after which it is asked whether they are worth coding: noise is not, and takes long.
 const PART: usize = 4 << 10;
-
-/// Bytes of the result for which memory is taken before they are there.
-const RESERVE_MAX: usize = 1 << 20;
-
-/// From where a copy is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// From the base, at the last copy's end: something was inserted.
-    Next,
-    /// From the base, as far on as the result has come since: something was replaced.
-    Across,
-    /// From the base, elsewhere.
-    Base,
-    /// From the result.
-    Result,
-}
-
-impl Place {
-    const ALL: [Self; 4] = [Self::Next, Self::Across, Self::Base, Self::Result];
-}
 
 /// What both ways know alike: the models, and how far they have come.
 #[derive(Clone, Debug)]
@@ -48,10 +29,7 @@ pub(crate) struct Models {
     base_offset: Number,
     result_distance: Number,
     copy_len: [Number; 4],
-    /// Where the last copy from the base ended there.
-    base_end: usize,
-    /// Bytes of the result since.
-    since: usize,
+    way: Way,
     last_byte: u8,
 }
 
@@ -63,8 +41,7 @@ impl Models {
         base_offset: Number::NEW,
         result_distance: Number::NEW,
         copy_len: [Number::NEW; 4],
-        base_end: 0,
-        since: 0,
+        way: Way::NEW,
         last_byte: 0,
     };
 
@@ -79,84 +56,35 @@ impl Models {
         memory_len(self.literal_len.code(coder, disk_len(len)))
     }
 
-    /// Codes where a copy is taken from: a place in the base, or a distance back in the result.
+    /// Codes where a copy is taken from.
     fn place(&mut self, coder: &mut impl BitCoder, source: Source) -> Source {
-        let across = self.base_end.saturating_add(self.since);
-        let place = match source {
-            Source::Base(at) if at == self.base_end => Place::Next,
-            Source::Base(at) if at == across => Place::Across,
-            Source::Base(_) => Place::Base,
-            Source::Back(_) => Place::Result,
+        let (place, offset) = self.way.place_of(source);
+        let place = Place::at(self.place.code(coder, place.index()));
+        let offset = match place {
+            Place::Next | Place::Across => 0,
+            Place::Base => self.base_offset.code(coder, offset),
+            Place::Result => self.result_distance.code(coder, offset),
         };
-        let place = self.place.code(coder, Place::ALL.iter().position(|known| *known == place).unwrap_or(0));
-        match Place::ALL.get(place) {
-            Some(Place::Next) | None => Source::Base(self.base_end),
-            Some(Place::Across) => Source::Base(across),
-            Some(Place::Base) => {
-                let at = if let Source::Base(at) = source { at } else { 0 };
-                let offset = zigzag(disk_len(at), disk_len(self.base_end));
-                let offset = self.base_offset.code(coder, offset);
-                Source::Base(memory_len(unzigzag(offset, disk_len(self.base_end))))
-            }
-            Some(Place::Result) => {
-                let back = if let Source::Back(back) = source { back } else { 0 };
-                Source::Back(memory_len(self.result_distance.code(coder, disk_len(back))))
-            }
-        }
+        self.way.source(place, offset)
     }
 
     fn copy_len(&mut self, coder: &mut impl BitCoder, source: Source, len: usize) -> usize {
-        let across = self.base_end.saturating_add(self.since);
-        let kind = match source {
-            Source::Base(at) if at == self.base_end => 0,
-            Source::Base(at) if at == across => 1,
-            Source::Base(_) => 2,
-            Source::Back(_) => 3,
-        };
-        match self.copy_len.get_mut(kind) {
+        match self.copy_len.get_mut(self.way.place_of(source).0.index()) {
             Some(number) => memory_len(number.code(coder, disk_len(len))),
             None => 0,
         }
     }
 
-    /// Notes what was done, as both ways see it.
-    fn advance(&mut self, literals: usize, source: Source, len: usize, last_byte: u8) {
-        self.since = self.since.saturating_add(literals);
-        match source {
-            Source::Base(at) => (self.base_end, self.since) = (at.saturating_add(len), 0),
-            Source::Back(_) => self.since = self.since.saturating_add(len),
-        }
+    /// Notes a copy and the byte it ends with, as both ways see it.
+    fn advance(&mut self, source: Source, len: usize, last_byte: u8) {
+        self.way.copied(source, len);
         self.last_byte = last_byte;
     }
-}
-
-/// From where a copy is taken: a place in the base, or how far back in the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Base(usize),
-    Back(usize),
 }
 
 /// Small letters, capitals, digits, spaces and so on, roughly: the high three bits.
 fn context(byte: u8) -> usize {
     usize::from(byte >> 5)
-}
-
-/// `at` seen from `from`, small numbers for what is near in either direction.
-fn zigzag(at: u64, from: u64) -> u64 {
-    match at.checked_sub(from) {
-        Some(ahead) => ahead.saturating_mul(2),
-        None => from.saturating_sub(at).saturating_mul(2).saturating_sub(1),
-    }
-}
-
-/// The place that [`zigzag`] saw; one before the beginning becomes one that no base has.
-fn unzigzag(offset: u64, from: u64) -> u64 {
-    if offset.is_multiple_of(2) {
-        from.saturating_add(offset / 2)
-    } else {
-        from.checked_sub(offset.div_ceil(2)).unwrap_or(u64::MAX)
-    }
 }
 
 /// Appends the payload, unless it would have `limit` bytes or more, or saved nothing up to some place: then it gives up and
@@ -186,16 +114,12 @@ pub(crate) fn encode(base: &[u8], result: &[u8], copies: &[Copied], limit: usize
         if *len == 0 {
             break;
         }
-        let source = match source.checked_sub(base.len()) {
-            Some(in_result) => Source::Back(at.saturating_sub(in_result)),
-            None => Source::Base(*source),
-        };
-        // What was written since the last copy counts for where the next is expected.
-        models.since = models.since.saturating_add(literals.len());
+        let source = Source::of(base, *at, *source);
+        models.way.wrote(literals.len());
         models.place(&mut coder, source);
         models.copy_len(&mut coder, source, *len);
         let last = done.checked_sub(1).and_then(|last| result.get(last));
-        models.advance(0, source, *len, last.copied().unwrap_or_default());
+        models.advance(source, *len, last.copied().unwrap_or_default());
         if done == result.len() {
             break;
         }
@@ -227,33 +151,16 @@ pub(crate) fn decode(payload: &[u8], base: &[u8], len: usize, out: &mut Vec<u8>)
         if out.len() == len {
             break;
         }
-        models.since = models.since.saturating_add(literals);
+        models.way.wrote(literals);
         let source = models.place(&mut coder, Source::Base(0));
         let count = models.copy_len(&mut coder, source, 0);
         if count == 0 || count > len.saturating_sub(out.len()) || coder.is_past_the_end() {
             return Err(malformed("a copy that is not empty and ends within the result"));
         }
         copy(base, source, count, out).ok_or(malformed("a copy of what there is"))?;
-        models.advance(0, source, count, out.last().copied().unwrap_or_default());
+        models.advance(source, count, out.last().copied().unwrap_or_default());
     }
     if coder.is_empty() { Ok(()) } else { Err(malformed("nothing behind the last byte")) }
-}
-
-fn copy(base: &[u8], source: Source, count: usize, out: &mut Vec<u8>) -> Option<()> {
-    match source {
-        Source::Base(at) => out.extend_from_slice(base.get(at..at.checked_add(count)?)?),
-        Source::Back(back) => {
-            let begin = out.len().checked_sub(back).filter(|_| back > 0)?;
-            // A copy that overlaps itself repeats what is between; each round there is twice as much of it.
-            let mut left = count;
-            while left > 0 {
-                let there = out.len().saturating_sub(begin).min(left);
-                out.extend_from_within(begin..begin.checked_add(there)?);
-                left = left.saturating_sub(there);
-            }
-        }
-    }
-    Some(())
 }
 
 #[cfg(test)]
@@ -297,11 +204,6 @@ mod tests {
             }
             prop_assert!(out.len() <= len);
         }
-
-        #[test]
-        fn zigzag_has_an_inverse(at in 0_u64..1 << 33, from in 0_u64..1 << 33) {
-            prop_assert_eq!(unzigzag(zigzag(at, from), from), at);
-        }
     }
 
     #[test]
@@ -313,7 +215,7 @@ mod tests {
             for byte in b"ab" {
                 models.literal(&mut coder, *byte);
             }
-            models.since = 2;
+            models.way.wrote(2);
             models.place(&mut coder, source);
             models.copy_len(&mut coder, source, len);
             coder.finish();
@@ -348,12 +250,6 @@ mod tests {
         edited.splice(50_000..50_000, noise.iter().take(3_000).map(|byte| byte.rotate_left(3)));
         let len = round_trip(&noise, &edited);
         assert!((3_000..3_300).contains(&len), "{len}");
-    }
-
-    #[test]
-    fn places_near_by_are_small_numbers() {
-        assert_eq!([9, 10, 11, 8].map(|at| zigzag(at, 10)), [1, 0, 2, 3]);
-        assert_eq!(unzigzag(23, 10), u64::MAX, "before the beginning");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const _: () = assert!(RESULT.end() == HEAD_LEN);
 #[cfg(test)]
 pub(crate) const HEAD_FIELDS: [Field; 3] = [SEAL, FORM, RESULT];
 #[cfg(test)]
-pub(crate) const FORMS: [(Form, u8, &str); 6] = Form::ALL;
+pub(crate) const FORMS: [(Form, u8, &str); 7] = Form::ALL;
 
 /// How the payload leads to the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,18 +38,21 @@ pub enum Form {
     Words,
     /// Where bits flipped.
     Bits,
-    /// Parts of the base and of the result so far, with what is new between them.
+    /// Parts of the base and of the result so far, with what is new between them, range-coded.
     Copies,
+    /// The same in whole bytes.
+    Parts,
 }
 
 impl Form {
-    const ALL: [(Self, u8, &'static str); 6] = [
+    const ALL: [(Self, u8, &'static str); 7] = [
         (Self::Whole, 1, "whole"),
         (Self::WholeLz4, 2, "whole-lz4"),
         (Self::Runs, 3, "runs"),
         (Self::Words, 4, "words"),
         (Self::Bits, 5, "bits"),
         (Self::Copies, 6, "copies"),
+        (Self::Parts, 7, "parts"),
     ];
 
     /// Whether the result is there without a base: the delta is a keyframe.
@@ -162,7 +165,7 @@ mod tests {
         for tag in 0..=u8::MAX {
             match Form::from_tag(tag) {
                 Some(form) => assert_eq!(form.tag(), tag),
-                None => assert!(!(1..=6).contains(&tag)),
+                None => assert!(!(1..=7).contains(&tag)),
             }
         }
         assert_eq!(format!("{:>9}", Form::WholeLz4), "whole-lz4");

@@ -1,6 +1,6 @@
 //! Deltas: a value as what leads to it from another, verified at both ends.
 //!
-//! [`Encoder::encode`] writes the smallest of six [forms](Form) it knows; [`decode_into`] gives the value back, or an error
+//! [`Encoder::encode`] writes the smallest of seven [forms](Form) it knows; [`decode_into`] gives the value back, or an error
 //! and nothing; [`inspect`] reads what a delta says of itself. A delta carries the checksums of its base and of its result
 //! and a seal over all its bytes, so that damage and a wrong base are told apart, before anything is decoded.
 //!
@@ -29,10 +29,12 @@ pub(crate) mod forge;
 mod head;
 mod matcher;
 mod numbers;
+mod parts;
 mod range_coder;
 mod rice;
 mod runs;
 mod sparse;
+mod way;
 mod whole;
 
 use keepstone_types::checksum::checksum;
@@ -71,7 +73,8 @@ impl Encoder {
         Self::default()
     }
 
-    /// Replaces `out` by a delta that leads from `base` to `result`, in the form that promises to be the shortest.
+    /// Replaces `out` by a delta that leads from `base` to `result`, in the form that promises to be the shortest,
+    /// or nearly so and much faster to read.
     ///
     /// Without a base, and where none helps, it is a keyframe: [`Form::is_whole`].
     pub fn encode(&mut self, base: Option<&[u8]>, result: &[u8], out: &mut Vec<u8>) -> Form {
@@ -95,6 +98,11 @@ impl Encoder {
             && base.len().saturating_add(result.len()) <= matcher::WINDOW_MAX
         {
             self.matcher.find(base, result, &mut self.copies);
+            let plain_max = plan.best.cost.min(SHORT.max(result.len() / PLAIN_PART));
+            if parts::encode(base, result, &self.copies, plain_max, &mut self.payload) {
+                return Form::Parts;
+            }
+            self.payload.clear();
             if copies::encode(base, result, &self.copies, plan.best.cost, &mut self.payload) {
                 return Form::Copies;
             }
@@ -106,7 +114,7 @@ impl Encoder {
                 sparse::encode_words(plan.changed, plan.best.width, base, result, &mut self.payload)
             }
             Form::Bits => sparse::encode_bits(plan.changed, base, result, &mut self.payload),
-            Form::Whole | Form::WholeLz4 | Form::Copies => return self.whole(result),
+            Form::Whole | Form::WholeLz4 | Form::Copies | Form::Parts => return self.whole(result),
         }
         plan.best.form
     }
@@ -140,6 +148,10 @@ const BASE_COST: usize = 9;
 
 /// A delta so short needs no second thought.
 const SHORT: usize = 24;
+
+/// Parts of the base that are so small a part of the result are not coded further: that saves at most the like, and takes
+/// several times as long to read.
+const PLAIN_PART: usize = 32;
 
 /// A run of changes that is no longer than this is no part that moved.
 const MOVED_MIN: usize = 32;
@@ -233,6 +245,7 @@ pub(crate) fn yield_result(
         Form::Words => sparse::decode_words(payload, base, out)?,
         Form::Bits => sparse::decode_bits(payload, base, out)?,
         Form::Copies => copies::decode(payload, base, len, out)?,
+        Form::Parts => parts::decode(payload, base, len, out)?,
     }
     if out.len() == len {
         return Ok(());

@@ -18,7 +18,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// A base and a result for which each form is the shortest.
-fn examples() -> [(Form, Option<Vec<u8>>, Vec<u8>); 6] {
+fn examples() -> [(Form, Option<Vec<u8>>, Vec<u8>); 7] {
     let base = noise(2_048, 1);
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut result = base.clone();
@@ -28,7 +28,10 @@ fn examples() -> [(Form, Option<Vec<u8>>, Vec<u8>); 6] {
     let runs = changed(&|value| value[100..130].copy_from_slice(&noise(30, 9)));
     let words = changed(&|value| (0..2_048).step_by(200).for_each(|at| value[at..at + 8].fill(0x55)));
     let bits = changed(&|value| (0..16_384).step_by(37).for_each(|at| value[at / 8] ^= 1 << (at % 8)));
-    let copies = changed(&|value| drop(value.splice(500..500, *b"inserted")));
+    let sentence =
+        "What is inserted here is a sentence that says little, and says that little in many words. ";
+    let copies = changed(&|value| drop(value.splice(500..500, sentence.bytes())));
+    let parts = changed(&|value| drop(value.splice(500..500, *b"inserted")));
     [
         (Form::Whole, None, base.clone()),
         (Form::WholeLz4, None, b"again and ".repeat(40)),
@@ -36,6 +39,7 @@ fn examples() -> [(Form, Option<Vec<u8>>, Vec<u8>); 6] {
         (Form::Words, words.0, words.1),
         (Form::Bits, bits.0, bits.1),
         (Form::Copies, copies.0, copies.1),
+        (Form::Parts, parts.0, parts.1),
     ]
 }
 
@@ -137,7 +141,8 @@ fn a_result_longer_than_allowed_is_refused_before_memory_is_taken() {
 
 #[test]
 fn a_length_that_the_payload_cannot_yield_is_refused() {
-    for form in [Form::Whole, Form::WholeLz4, Form::Runs, Form::Words, Form::Bits, Form::Copies] {
+    for form in [Form::Whole, Form::WholeLz4, Form::Runs, Form::Words, Form::Bits, Form::Copies, Form::Parts]
+    {
         let (mut forged, mut out) = (Vec::new(), Vec::new());
         let base = Some(ValueInfo::of(b"base")).filter(|_| !form.is_whole());
         let result = ValueInfo { length: 1 << 40, checksum: 0 };
@@ -149,9 +154,9 @@ fn a_length_that_the_payload_cannot_yield_is_refused() {
         assert!(out.capacity() <= 2 << 20, "{form}: {} bytes", out.capacity());
     }
     let mut unknown = encode(None, b"value");
-    unknown[4] = 7;
+    unknown[4] = 8;
     head::seal(&mut unknown);
-    assert_eq!(inspect(&unknown), Err(DeltaError::UnknownForm { tag: 7 }));
+    assert_eq!(inspect(&unknown), Err(DeltaError::UnknownForm { tag: 8 }));
 }
 
 #[test]

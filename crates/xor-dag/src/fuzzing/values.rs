@@ -16,7 +16,7 @@ pub(super) fn delta(input: &[u8]) {
     let Ok(split) = input.arbitrary::<u8>() else { return };
     let rest = input.take_rest();
     let (base, payload) = rest.split_at(usize::from(split).min(rest.len()));
-    for tag in 1..=6 {
+    for tag in 1..=7 {
         // With a length that fits the form, too, where there is one.
         for length in [length, base.len()] {
             let form = Form::from_tag(tag).unwrap();
