@@ -18,6 +18,9 @@ use crate::sync::Arc;
 /// Slots that are cleared at the end of the file in one go: as many pages are held in memory at most, and those above them.
 const CLEARED_SLOTS_MAX: u64 = 8_192;
 
+/// How often what is at the end of the file is moved in one go.
+const TRIMS_MAX: u32 = 2;
+
 /// How often the end of the file is cut in one go.
 const CUTS_MAX: u32 = 6;
 
@@ -231,16 +234,20 @@ fn reload(inner: &Inner) -> Result<(), CheckpointError> {
 pub(crate) fn trim(inner: &Inner, kept: u64) -> Result<(), CheckpointError> {
     let pages = ground(inner)?.pages().clone();
     cut_end(inner)?;
-    let stats = pages.stats();
-    let end = stats.used_slots.saturating_add(kept);
-    let slots = stats.used_slots.saturating_add(free_or_soon(&stats));
-    // Not for less than it costs.
-    if slots.saturating_sub(end) <= kept {
-        return Ok(());
+    // Groups become fewer when pages move together, so that fewer slots are in use afterwards than were counted before.
+    for _ in 0..TRIMS_MAX {
+        let stats = pages.stats();
+        let end = stats.used_slots.saturating_add(kept);
+        let slots = stats.used_slots.saturating_add(free_or_soon(&stats));
+        // Not for less than it costs.
+        if slots.saturating_sub(end) <= kept / 4 {
+            break;
+        }
+        clear(inner, end.max(slots.saturating_sub(CLEARED_SLOTS_MAX)), Values::Stay)?;
+        flip(inner)?;
+        cut_end(inner)?;
     }
-    clear(inner, end.max(slots.saturating_sub(CLEARED_SLOTS_MAX)), Values::Stay)?;
-    flip(inner)?;
-    cut_end(inner).map(drop)
+    Ok(())
 }
 
 /// Cuts free slots off the end of the file, as many as there are; gives how many. It commits by itself, and what its commits
