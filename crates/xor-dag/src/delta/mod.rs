@@ -98,7 +98,7 @@ impl Encoder {
             && base.len().saturating_add(result.len()) <= matcher::WINDOW_MAX
         {
             self.matcher.find(base, result, &mut self.copies);
-            let plain_max = plan.best.cost.min(SHORT.max(result.len() / PLAIN_PART));
+            let plain_max = plan.best.cost.min(PLAIN_MAX.max(result.len() / PLAIN_PART));
             if parts::encode(base, result, &self.copies, plain_max, &mut self.payload) {
                 return Form::Parts;
             }
@@ -149,8 +149,9 @@ const BASE_COST: usize = 9;
 /// A delta so short needs no second thought.
 const SHORT: usize = 24;
 
-/// Parts of the base that are so small a part of the result are not coded further: that saves at most the like, and takes
-/// several times as long to read.
+/// Parts of the base in so few bytes, or in so small a part of the result, are not coded further: that saves at most the
+/// like, and takes several times as long to read.
+const PLAIN_MAX: usize = 128;
 const PLAIN_PART: usize = 32;
 
 /// A run of changes that is no longer than this is no part that moved.

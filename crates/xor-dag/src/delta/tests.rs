@@ -28,9 +28,9 @@ fn examples() -> [(Form, Option<Vec<u8>>, Vec<u8>); 7] {
     let runs = changed(&|value| value[100..130].copy_from_slice(&noise(30, 9)));
     let words = changed(&|value| (0..2_048).step_by(200).for_each(|at| value[at..at + 8].fill(0x55)));
     let bits = changed(&|value| (0..16_384).step_by(37).for_each(|at| value[at / 8] ^= 1 << (at % 8)));
-    let sentence =
-        "What is inserted here is a sentence that says little, and says that little in many words. ";
-    let copies = changed(&|value| drop(value.splice(500..500, sentence.bytes())));
+    let sentence = "A sentence that says little, and says it in more words than what it says is worth. ";
+    let more = "A sentence behind it that says as little, but needs even more words to say nothing at all. ";
+    let copies = changed(&|value| drop(value.splice(500..500, sentence.bytes().chain(more.bytes()))));
     let parts = changed(&|value| drop(value.splice(500..500, *b"inserted")));
     [
         (Form::Whole, None, base.clone()),
