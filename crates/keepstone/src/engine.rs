@@ -8,7 +8,9 @@ use keepstone_types::StoreId;
 
 use crate::error::change::WriteError;
 use crate::error::map::{commit_error, read_error};
-use crate::options::{Access, Durability, Existence, Parity, Recovery, Retention, StoreOptions};
+use crate::options::{
+    Access, Durability, Existence, HistoryCoding, Parity, Recovery, Retention, StoreOptions,
+};
 use crate::store::StoreInner;
 use crate::sync::Arc;
 use crate::txn::{Committed, Isolation, Receipt, Txn, TxnOptions};
@@ -61,6 +63,10 @@ pub(crate) fn options(options: &StoreOptions) -> mvcc::DatabaseOptions {
         .transaction_memory_bytes(size(options.transaction_memory_bytes))
         .queue_entries_max(size(options.memory_entries_max))
         .queue_bytes_max(size(options.memory_bytes_max))
+        .history(match options.history {
+            HistoryCoding::Chains => mvcc::HistoryCoding::Chains,
+            HistoryCoding::Whole => mvcc::HistoryCoding::Whole,
+        })
         .parity(options.parity == Parity::Xor)
         .page_size(u32::try_from(options.page_size).unwrap_or(u32::MAX))
         .cache_bytes(options.cache_bytes)

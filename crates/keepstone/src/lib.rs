@@ -85,9 +85,8 @@ pub use link::{Direction, Link};
 pub use maintenance::{CheckpointReport, CompactReport, GcReport, MaintenanceError, RepairReport};
 pub use maintenance::{ScrubOptions, ScrubProgress, ScrubReport};
 pub use node::{Node, NodePatch};
-pub use options::{
-    Access, Durability, Existence, Parity, ParseRetentionError, Recovery, Retention, StoreOptions,
-};
+pub use options::{Access, Durability, Existence, HistoryCoding, Parity};
+pub use options::{ParseRetentionError, Recovery, Retention, StoreOptions};
 pub use read::Read;
 pub use recovery::RecoveryReport;
 pub use settings::{Range, SettingError, SettingInfo, SettingWarning};

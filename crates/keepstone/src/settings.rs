@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::options::{
-    Access, Durability, Existence, Parity, RETENTION_WORDS, Recovery, Retention, StoreOptions,
+    Access, Durability, Existence, HistoryCoding, Parity, RETENTION_WORDS, Recovery, Retention, StoreOptions,
 };
 
 /// A setting that is out of its range.
@@ -177,7 +177,7 @@ fn parse_durability(text: &str) -> Option<Durability> {
 const THIRTY_DAYS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Every setting, in the order in which errors are found.
-pub(crate) const SETTINGS: [Setting; 26] = [
+pub(crate) const SETTINGS: [Setting; 27] = [
     words("existence", "KEEPSTONE_EXISTENCE", "create, must-exist or create-if-missing", |options, text| {
         put(
             &mut options.existence,
@@ -219,6 +219,16 @@ pub(crate) const SETTINGS: [Setting; 26] = [
     }),
     words("retention", "KEEPSTONE_RETENTION", RETENTION_WORDS, |options, text| {
         put(&mut options.retention, text.parse().ok().map(Some))
+    }),
+    words("history", "KEEPSTONE_HISTORY", "chains or whole", |options, text| {
+        put(
+            &mut options.history,
+            match text {
+                "chains" => Some(HistoryCoding::Chains),
+                "whole" => Some(HistoryCoding::Whole),
+                _ => None,
+            },
+        )
     }),
     words("parity", "KEEPSTONE_PARITY", "off or xor", |options, text| {
         put(

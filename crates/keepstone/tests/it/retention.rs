@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keepstone::{
-    Collection, CommitError, NodeId, NodePatch, Read, ReadError, Retention, Store, StoreOptions, Version,
+    Collection, CommitError, HistoryCoding, NodeId, NodePatch, Read, ReadError, Retention, Store,
+    StoreOptions, Version,
 };
 
 use crate::{Disk, assert_sound};
@@ -149,4 +150,42 @@ fn times_before_what_is_kept_are_gone_too() {
     assert_eq!(nodes.get(&store.at_time(last.time).unwrap(), "k").unwrap(), Some(2));
     let kept: Vec<_> = store.versions().unwrap().map(|info| info.unwrap().version).collect();
     assert_eq!(kept.first(), Some(&last.version.unwrap()));
+}
+
+/// A text of some KB of which one line is another each time.
+fn edited(number: usize) -> String {
+    let line = |line: usize| format!("{line} {:x}\n", line * 0x9E37 + usize::from(line == number) * number);
+    (0..400).map(line).collect()
+}
+
+#[test]
+fn how_older_versions_are_kept_may_be_another_each_time_and_all_are_read() {
+    let mut slots = Vec::new();
+    for order in [
+        [HistoryCoding::Whole, HistoryCoding::Whole],
+        [HistoryCoding::Chains, HistoryCoding::Chains],
+        [HistoryCoding::Whole, HistoryCoding::Chains],
+        [HistoryCoding::Chains, HistoryCoding::Whole],
+    ] {
+        let disk = Disk::new();
+        let mut made = Vec::new();
+        for (half, history) in order.into_iter().enumerate() {
+            let store = disk.open_as(&StoreOptions::new().history(history)).unwrap();
+            let nodes = store.collection::<String>("nodes").unwrap();
+            for number in half * 20..half * 20 + 20 {
+                made.push(store.write(|txn| nodes.put(txn, "k", &edited(number))).unwrap().version.unwrap());
+                store.checkpoint().unwrap();
+            }
+            store.compact().unwrap();
+            for (number, version) in made.iter().enumerate() {
+                let then = store.at(*version).unwrap();
+                assert_eq!(nodes.get(&then, "k").unwrap(), Some(edited(number)), "{order:?}");
+            }
+            assert_sound(&store);
+            slots.push(store.stats().pages["used_slots"]);
+            store.close().unwrap();
+        }
+    }
+    let [_, whole, _, chains, ..] = slots[..] else { panic!("{slots:?}") };
+    assert!(chains * 2 < whole, "{slots:?}");
 }

@@ -66,6 +66,7 @@ fn every_word_has_its_variable() {
         ("KEEPSTONE_DURABILITY", vec!["full", "normal", "none", "relaxed", "relaxed:5:20"]),
         ("KEEPSTONE_RECOVERY", vec!["strict", "prefix", "read-only-at-checkpoint"]),
         ("KEEPSTONE_RETENTION", vec!["forever", "none", "7d", "1s", "36500d"]),
+        ("KEEPSTONE_HISTORY", vec!["chains", "whole"]),
         ("KEEPSTONE_PARITY", vec!["off", "xor"]),
         ("KEEPSTONE_FORCE_NETWORK", vec!["true", "false"]),
         ("KEEPSTONE_HISTOGRAMS", vec!["on", "0"]),

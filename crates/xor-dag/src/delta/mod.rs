@@ -260,6 +260,7 @@ pub(crate) fn proved(expected: ValueInfo, result: &[u8]) -> Result<(), DeltaErro
     if found == expected { Ok(()) } else { Err(DeltaError::WrongResult { expected, found }) }
 }
 
+/// The base, if it is the one that is expected.
 pub(crate) fn verified(expected: ValueInfo, base: Option<&[u8]>) -> Result<&[u8], DeltaError> {
     let ValueInfo { length, checksum } = expected;
     let base = base.ok_or(DeltaError::BaseMissing { length, checksum })?;
