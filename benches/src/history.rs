@@ -247,23 +247,25 @@ pub(crate) fn depths(rounds: usize, report: &mut Report) -> Result<(), BenchErro
         flip(&mut bits, version, FLIPPED);
         bits
     };
-    let kinds: [(&str, &Make<'_>, f64); 3] = [
-        ("150 bytes of noise", &value, 3.0),
-        ("a text of 2 KB", &text, 16.0),
-        ("a fingerprint", &fingerprint, 32.0),
+    let kinds: [(&str, &Make<'_>, HistoryCoding, f64); 5] = [
+        ("150 bytes of noise", &value, HistoryCoding::Chains, 3.0),
+        ("a text of 2 KB", &text, HistoryCoding::Chains, 16.0),
+        ("a text kept whole", &text, HistoryCoding::Whole, 3.0),
+        ("a fingerprint", &fingerprint, HistoryCoding::Chains, 32.0),
+        ("a fingerprint kept whole", &fingerprint, HistoryCoding::Whole, 3.0),
     ];
-    for (name, make, most) in kinds {
-        of_kind((name, make, most), rounds, report)?;
+    for kind in kinds {
+        of_kind(kind, rounds, report)?;
     }
     Ok(())
 }
 
 fn of_kind(
-    (name, make, most): (&str, &Make<'_>, f64),
+    (name, make, coding, most): (&str, &Make<'_>, HistoryCoding, f64),
     rounds: usize,
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    let database = store(HistoryCoding::Chains, Retention::Forever)?;
+    let database = store(coding, Retention::Forever)?;
     commit_rows(&database, 1_000, ROWS)?;
     let mut versions: Vec<Version> = Vec::new();
     for turn in 0..DEEP {
