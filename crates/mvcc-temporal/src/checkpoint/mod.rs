@@ -460,7 +460,7 @@ mod tests {
         let stats = ground(&database.inner).unwrap().pages().stats();
         let (slots, used) = (stats.file_bytes / 4_096, stats.used_slots);
         assert!(high > stats.file_bytes / 4 * 5, "{high} bytes at most: {stats:?}");
-        assert!(slots <= used + (used / 16).max(72) * 5 / 4 + 256 + 64, "{stats:?}");
+        assert!(slots <= used + 2 * (used / 16).max(32) + 1_024 + 64, "{stats:?}");
         let promised = database.inner.checkpointer.room_bytes.load(Ordering::Acquire);
         let cost = room::Cost::of(ground(&database.inner).unwrap().pages());
         assert!(cost.slots_for(promised) <= stats.free_slots, "{promised} bytes: {stats:?}");

@@ -33,9 +33,8 @@ const SLOTS_FOR_SLICES: u64 = 16;
 
 /// A store at rest keeps one slot for so many in use.
 const USED_FOR_ONE_KEPT: u64 = 16;
-/// Free slots beyond those that a store at rest keeps, and a fourth of these, from which on they are given back: it takes a few
-/// commits.
-const SLOTS_WORTH_IT: u64 = 256;
+/// Free slots beyond twice those that a store at rest keeps, from which on they are given back: it takes a few commits.
+const SLOTS_WORTH_IT: u64 = 1_024;
 /// Largest slices that a store which just folded keeps free slots for: one is built while what two before it freed is
 /// held, and one more for what parity holds.
 const SLICES_KEPT: u64 = 4;
@@ -99,7 +98,7 @@ pub(crate) fn disk_has(inner: &Inner, bytes: u64) -> bool {
     leaves_some(inner, bytes.saturating_add(bytes / 4))
 }
 
-/// A fourth more. So much room is kept where so many bytes wait, so that it is not asked for at every commit.
+/// Bytes to keep room for where there are so many: a fourth more, so that it is not asked for at every commit.
 const fn ahead(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 4)
 }
@@ -160,7 +159,7 @@ fn at_rest(inner: &Inner, pulse: Pulse) -> Result<Option<u64>, CheckpointError> 
         Pulse::Still => 0,
     };
     let free = free_or_soon(&stats);
-    let is_worth_it = free > ahead(slots).saturating_add(SLOTS_WORTH_IT).saturating_add(next);
+    let is_worth_it = free > slots.saturating_mul(2).saturating_add(SLOTS_WORTH_IT).saturating_add(next);
     let again = free.saturating_mul(cost.page_bytes);
     Ok((is_worth_it && leaves_some(inner, again)).then_some(slots))
 }
