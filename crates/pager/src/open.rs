@@ -110,8 +110,7 @@ impl PageFile {
         } else {
             Vec::new()
         };
-        let file_slots = slots.file.len()?.checked_div(found.page_size.bytes().into()).unwrap_or(0);
-        let space = Space::of(Arc::clone(&slots), &found.header, file_slots);
+        let space = Space::of(Arc::clone(&slots), &found.header, slots.in_file()?);
         let report = OpenReport { healed, ..found.report };
         let root = Root::new(found.header);
         Ok(Self::of(Inner::new(

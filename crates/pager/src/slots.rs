@@ -91,12 +91,15 @@ impl Slots {
         Ok(())
     }
 
+    /// Whole slots that the file has.
+    pub(crate) fn in_file(&self) -> Result<u64, IoError> {
+        Ok(self.file.len()?.checked_div(self.place.page_size.bytes().into()).unwrap_or(0))
+    }
+
     /// The slot before which a rebuilt page may be written: a region behind the end of the file. So a file that was cut
     /// gets back what can be rebuilt, and a header that says any length does not make the file grow to it.
     pub(crate) fn repairable_end(&self) -> u64 {
-        let len = self.file.len().unwrap_or(0);
-        let slots = len.checked_div(self.place.page_size.bytes().into()).unwrap_or(0);
-        slots.saturating_add(REGION_SLOTS)
+        self.in_file().unwrap_or(0).saturating_add(REGION_SLOTS)
     }
 
     /// Writes zeros to the slots from `from` to before `to`.

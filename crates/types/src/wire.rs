@@ -204,6 +204,7 @@ mod tests {
         fn varints_round_trip(value: u64) {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
+            prop_assert_eq!(bytes.len(), varint_len(value));
             let mut reader = Reader::new(&bytes);
             prop_assert_eq!(reader.varint(), Ok(value));
             prop_assert!(reader.is_empty());

@@ -124,22 +124,18 @@ impl<R: AsRef<[u8]>> Unwind<R> {
         out: &mut Vec<u8>,
     ) -> Result<(), DeltaError> {
         let mut result = None;
-        for (row, info) in self.rows.iter().rev() {
+        self.decode_rows(newest, out, |_, (row, info), base, out| {
             is_within(*info, max_len)?;
-            let row = row.as_ref();
             let payload = row.len().checked_sub(info.payload_length).and_then(|head| row.get(head..));
-            std::mem::swap(&mut self.spare, out);
-            out.clear();
             let base = match info.base {
                 None => &[],
-                expected if expected == result => self.spare.as_slice(),
-                Some(expected) => {
-                    verified(expected, if result.is_none() { newest } else { Some(&self.spare) })?
-                }
+                expected if expected == result => base.unwrap_or_default(),
+                Some(expected) => verified(expected, base)?,
             };
-            yield_result(*info, payload.unwrap_or_default(), base, out)?;
+            out.clear();
             result = Some(info.result);
-        }
+            yield_result(*info, payload.unwrap_or_default(), base, out)
+        })?;
         result.map_or(Ok(()), |result| proved(result, out))
     }
 
@@ -149,11 +145,23 @@ impl<R: AsRef<[u8]>> Unwind<R> {
         max_len: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), ChainError> {
-        for (step, (entry, (row, _))) in self.rows.iter().enumerate().rev().enumerate() {
+        self.decode_rows(newest, out, |entry, (row, _), base, out| {
+            decode_into(row, base, out, max_len).map_err(|source| ChainError::Entry { entry, source })
+        })
+    }
+
+    /// Decodes the rows in the order in which one hangs on the other, each by the value before it into `out`.
+    fn decode_rows<E>(
+        &mut self,
+        newest: Option<&[u8]>,
+        out: &mut Vec<u8>,
+        mut decode: impl FnMut(usize, (&[u8], &DeltaInfo), Option<&[u8]>, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut first = Some(newest);
+        for (entry, (row, info)) in self.rows.iter().enumerate().rev() {
             std::mem::swap(&mut self.spare, out);
-            let base = if step == 0 { newest } else { Some(self.spare.as_slice()) };
-            decode_into(row.as_ref(), base, out, max_len)
-                .map_err(|source| ChainError::Entry { entry, source })?;
+            let base = first.take().unwrap_or(Some(&self.spare));
+            decode(entry, (row.as_ref(), info), base, out)?;
         }
         Ok(())
     }

@@ -22,6 +22,8 @@
 
 mod copies;
 #[cfg(test)]
+mod copying;
+#[cfg(test)]
 mod edits;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -58,6 +58,11 @@ impl Place {
             _ => Self::Result,
         }
     }
+
+    /// Whether a number goes with it: a distance.
+    pub(crate) const fn has_number(self) -> bool {
+        matches!(self, Self::Base | Self::Result)
+    }
 }
 
 /// How far a result has come.
